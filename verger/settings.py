@@ -1,0 +1,121 @@
+"""Every setting of a run: one flat, frozen value with its unit, its help and its check.
+
+The command line, `VERGER_*` environment variables and TOML files are all made from this class.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from verger.errors import SettingError
+
+ENGINES = ("onnx", "tensorflow")
+NORMALISATIONS = ("signed", "unit", "imagenet", "raw")
+
+
+def _setting(default: Any, text: str, **extra: Any) -> Any:
+    return field(default=default, metadata={"help": text, **extra})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What a run is asked to do. Checked when made, never changed afterwards.
+
+    Raises:
+        SettingError: a value is outside its range; the message names the setting and the remedy.
+    """
+
+    source: str = field(metadata={"help": "Folder or bucket of photos; a photo's label is its parent folder."})
+    dest: str = field(metadata={"help": "Folder or bucket that receives vectors, components, model and report."})
+    backbone: str = _setting("efficientnet_lite0", "A built-in network's name, or FILE.onnx, or FILE.keras.")
+    weights: str | None = _setting(None, "Weights file for a built-in network, instead of its usual source.")
+    engine: str = _setting("onnx", "What runs the network.", choices=ENGINES)
+    image_size: int = _setting(224, "Side of the square that photos are resized to, in pixels.")
+    normalisation: str | None = _setting(
+        None,
+        "How a network from a file wants its pixels: signed (x/127.5-1), unit (x/255), imagenet, raw (0-255).",
+        choices=NORMALISATIONS,
+    )
+    components: int | float = _setting(0.90, "Components to keep: a number (50), or a share of variance (0.90).")
+    standardise: bool = _setting(False, "Divide each vector entry by its standard deviation before PCA.")
+    keep_projection: bool = _setting(False, "Project with the projection saved in DEST instead of fitting a new one.")
+    label_level: int = _setting(1, "Which parent folder is the label: 1 the nearest, 2 its parent, and so on.")
+    max_failed: float = _setting(0.05, "Largest share of photos that may fail before the run does.")
+    max_bytes: int = _setting(64_000_000, "A larger photo file is not read; it fails as too_large. In bytes.")
+    max_pixels: int = _setting(64_000_000, "A photo of more pixels is not decoded; it fails as too_many_pixels.")
+    part_photos: int = _setting(1000, "Largest number of photos in one part, the unit of work and of retry.")
+    restart: bool = _setting(False, "Discard what another network left in DEST, and start afresh.")
+    master: str | None = _setting(None, "Spark master URL [default: what spark-submit says, otherwise local[*]].")
+
+    def __post_init__(self) -> None:
+        self._check_projection()
+        self._check_range("image_size", 32, 2048)
+        self._check_range("label_level", 1, 64)
+        self._check_range("part_photos", 1, 100_000)
+        self._check_range("max_bytes", 1, 2**31 - 1)
+        self._check_range("max_pixels", 1, 2**31 - 1)
+        self._check_range("max_failed", 0.0, 1.0)
+        for name in ("engine", "normalisation"):
+            value, choices = getattr(self, name), self._field(name).metadata["choices"]
+            if value is not None and value not in choices:
+                raise SettingError(f"`{name}` to be one of {', '.join(choices)}", f"{name}={value!r}", "Choose one.")
+
+    def _check_projection(self) -> None:
+        value = self.components
+        if isinstance(value, int) and value < 1:
+            raise SettingError(
+                "`components` to be a whole number of at least 1, or a share of variance in (0, 1]",
+                f"components={value}",
+                "Give for instance --components 50 or --components 0.90.",
+            )
+        if isinstance(value, float) and not 0.0 < value <= 1.0:
+            raise SettingError(
+                "`components`, written with a decimal point, to be a share of variance in (0, 1]",
+                f"components={value}",
+                "Give for instance --components 0.90, or a whole number of components.",
+            )
+
+    def _check_range(self, name: str, low: float, high: float) -> None:
+        value = getattr(self, name)
+        if not low <= value <= high:
+            raise SettingError(f"`{name}` between {low} and {high}", f"{name}={value}", "Choose a value in that range.")
+
+    @classmethod
+    def _field(cls, name: str) -> Any:
+        return next(f for f in fields(cls) if f.name == name)
+
+
+def parse_components(text: str) -> int | float:
+    """`"50"` is a number of components, `"0.90"` a share of variance; the decimal point decides."""
+    try:
+        return int(text)
+    except ValueError:
+        pass
+    try:
+        return float(text)
+    except ValueError:
+        raise SettingError(
+            "`components` to be a number", f"components={text!r}", "Give 50 components, or a 0.90 share of variance."
+        ) from None
+
+
+def read_toml(path: Path) -> Mapping[str, Any]:
+    """The settings that a TOML file holds, one `name = value` a line, no tables.
+
+    Raises:
+        SettingError: the file cannot be read, is not TOML, or names a setting that does not exist.
+    """
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        advice = "Mend the file, or leave --config out."
+        raise SettingError("a readable TOML file", f"{path}: {error}", advice) from error
+    known = {f.name for f in fields(Settings)}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise SettingError(
+            f"settings among {', '.join(sorted(known))}", f"{', '.join(unknown)} in {path}", "Rename or remove them."
+        )
+    return values
