@@ -1,0 +1,217 @@
+"""The command line: thin commands around library calls. Exit 0 done, 1 the run failed, 2 bad usage or setting."""
+
+import json
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import Field, fields
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from verger import __version__, tables
+from verger.backbone import builtin_backbones
+from verger.errors import VergerError
+from verger.export import export_components
+from verger.manifest import read_manifest
+from verger.pipeline import run as run_pipeline
+from verger.sample import write_sample
+from verger.settings import Settings, parse_components, read_toml
+from verger.storage import open_place
+from verger.terminal import TerminalDisplay
+
+console = Console(highlight=False)
+problems = Console(stderr=True, highlight=False)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="verger %(version)s")
+@click.option("--debug", is_flag=True, help="Show the whole traceback of an error.")
+def cli(debug: bool) -> None:
+    r"""Fruit photos to vectors, vectors to components, on one laptop or on a Spark cluster.
+
+    \b
+    Example:
+        verger sample orchard
+        verger run orchard --to out
+    """
+
+
+class _Components(click.ParamType[int | float]):
+    name = "number|share"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | float:
+        """A number of components, or a share of variance."""
+        try:
+            return parse_components(value) if isinstance(value, str) else value
+        except VergerError as error:
+            self.fail(str(error), param, ctx)
+
+
+def _option_type(setting: Field[Any]) -> Any:
+    """What click is told of a setting's type; None for a flag."""
+    if setting.name == "components":
+        return _Components()
+    if "choices" in setting.metadata:
+        return click.Choice(setting.metadata["choices"])
+    return setting.type if setting.type in (int, float) else None if setting.type is bool else str
+
+
+def settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """One option for each setting that is not an argument, in the order in which `Settings` lists them."""
+    for setting in reversed(fields(Settings)):
+        if setting.name in {"source", "dest"}:
+            continue
+        declaration = f"--{setting.name.replace('_', '-')}"
+        if setting.name == "standardise":
+            declaration += "/--no-standardise"
+        option = click.option(
+            declaration,
+            type=_option_type(setting),
+            is_flag=setting.type is bool,
+            envvar=f"VERGER_{setting.name.upper()}",
+            default=setting.default,
+            show_default=setting.default is not None,
+            help=setting.metadata["help"],
+        )
+        command = option(command)
+    return command
+
+
+def _read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
+    if path is not None:
+        ctx.default_map = {**(ctx.default_map or {}), **read_toml(path)}
+
+
+@cli.command()
+@click.argument("source")
+@click.option("--to", "dest", required=True, envvar="VERGER_DEST", help="Folder or bucket that receives the results.")
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    callback=_read_config,
+    is_eager=True,
+    expose_value=False,
+    help="TOML file with settings, one `name = value` a line; the command line and VERGER_* come first.",
+)
+@settings_options
+def run(**settings: Any) -> None:
+    r"""Turn the photos of SOURCE into vectors, components and a report.
+
+    Run it again after adding or changing photos: only those are embedded.
+
+    \b
+    Example:
+        verger run photos --to out --components 50
+    """
+    chosen = Settings(**settings)
+    with TerminalDisplay(problems) as display:
+        manifest = run_pipeline(chosen, display=display)
+    console.print(tables.closing(manifest, open_place(chosen.dest)))
+
+
+@cli.command()
+@click.argument("directory", type=click.Path(path_type=Path))
+@click.option("--awkward", is_flag=True, help="Add the odd and broken files that real life brings.")
+@click.option("--photos-per-kind", type=click.IntRange(1, 1000), default=12, show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True, help="The same seed gives the same bytes.")
+def sample(directory: Path, *, awkward: bool, photos_per_kind: int, seed: int) -> None:
+    r"""Write the built-in orchard: a labelled set of rendered fruit photos.
+
+    \b
+    Example:
+        verger sample orchard --awkward
+    """
+    with TerminalDisplay(problems) as display:
+        display.begin("render", None)
+        count = write_sample(
+            directory,
+            photos_per_kind=photos_per_kind,
+            seed=seed,
+            awkward=awkward,
+            progress=display.update,
+        )
+        display.end("render", 0.0)
+    console.print(f"{count} photos in {directory}")
+
+
+@cli.command()
+@click.argument("dest")
+@click.option("--json", "as_json", is_flag=True, help="Print the manifest itself, for programs.")
+def show(dest: str, *, as_json: bool) -> None:
+    r"""Say what a finished run did.
+
+    \b
+    Example:
+        verger show out
+    """
+    place = open_place(dest)
+    manifest = read_manifest(place)
+    if as_json:
+        click.echo(json.dumps(manifest, indent=2, ensure_ascii=False))
+    else:
+        console.print(tables.closing(manifest, place))
+
+
+@cli.command()
+@click.argument("dest")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+def export(dest: str, file: Path) -> None:
+    r"""Write the components of a finished run as CSV: path, label, c1, c2, …
+
+    \b
+    Example:
+        verger export out components.csv
+    """
+    count = export_components(open_place(dest), file)
+    console.print(f"{count:,} photos in {file}")
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+def backbones(*, as_json: bool) -> None:
+    r"""List the built-in networks, and where their weights come from.
+
+    \b
+    Example:
+        verger backbones
+    """
+    known = builtin_backbones()
+    if as_json:
+        click.echo(json.dumps([vars(info) for info in known], indent=2))
+    else:
+        console.print(tables.backbones(known))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command; every failure becomes one message and an exit code, without a traceback unless --debug."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if debug := "--debug" in arguments:  # accepted after the command's name too
+        arguments.remove("--debug")
+    try:
+        cli.main(arguments, prog_name="verger", standalone_mode=False)
+        code = 0
+    except click.exceptions.Exit as done:
+        code = done.exit_code
+    except click.ClickException as error:
+        error.show()
+        code = 2
+    except (KeyboardInterrupt, click.Abort):
+        _say("Stopped. What is done stays done: run the same command again to go on.", debug=debug)
+        code = 130
+    except VergerError as error:
+        _say(str(error), debug=debug)
+        code = error.exit_code
+    except OSError as error:
+        expected = f"Expected storage that can be read and written. Received: {error}."
+        _say(f"{expected} What is done stays done: mend it, and run the same command again.", debug=debug)
+        code = 1
+    sys.exit(code)
+
+
+def _say(message: str, *, debug: bool) -> None:
+    if debug:
+        problems.print(traceback.format_exc(), markup=False)
+    problems.print(f"verger: {message}", markup=False, soft_wrap=True)

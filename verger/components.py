@@ -1,0 +1,104 @@
+"""Parts of vectors → PCA statistics → parts of components: two Spark jobs over what `vectors.py` wrote.
+
+Each task reads whole parts with pyarrow, so that no vector crosses the JVM.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from verger.errors import RunFailedError
+from verger.parts import COMPONENTS, components_path, list_column, table_bytes, vector_matrix, vectors_path
+from verger.projection import Projection, Statistics
+from verger.session import run_tasks
+from verger.storage import Place
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+
+class Sampled(NamedTuple):
+    """A photo picked for the report's map, at its first two components."""
+
+    path: str
+    label: str
+    x: float
+    y: float
+
+
+def gather_statistics(spark: "SparkSession", dest: Place, names: Sequence[str]) -> Statistics:
+    """Count, mean and centred cross-products of every vector in the named parts.
+
+    Each core sums up its share of the parts, and the sums (d² numbers each) are merged pairwise in a tree, so that the
+    driver receives a few of them whatever the number of parts.
+
+    Raises:
+        RunFailedError: there is no vector at all.
+    """
+    context = spark.sparkContext
+    shares = min(len(names), context.defaultParallelism)
+    merged = (
+        context.parallelize(names, max(1, shares))
+        .mapPartitions(lambda share: [_statistics(dest, share)])
+        .treeReduce(_merge)
+    )
+    if merged is None:
+        raise RunFailedError("at least one photo that could be embedded", "none", "See the causes above.")
+    return merged
+
+
+def _statistics(dest: Place, names: Iterable[str]) -> Statistics | None:
+    total: Statistics | None = None
+    for name in names:
+        vectors = vector_matrix(_read(dest, name, ["vector"])["vector"])
+        if len(vectors):
+            total = _merge(total, Statistics.of(vectors))
+    return total
+
+
+def _merge(a: Statistics | None, b: Statistics | None) -> Statistics | None:
+    return a.merge(b) if a and b else a or b
+
+
+def project_parts(
+    spark: "SparkSession",
+    dest: Place,
+    names: Sequence[str],
+    projection: Projection,
+    every: int,
+    progress: Callable[[int], None],
+) -> list[Sampled]:
+    """Write the components of every vector in the named parts; returns every `every`-th photo for the report."""
+    broadcast = spark.sparkContext.broadcast(projection)
+
+    def task(name: str) -> tuple[int, list[Sampled]]:
+        return project_part(dest, name, broadcast.value, every)
+
+    results = run_tasks(spark, names, task, progress)
+    broadcast.unpersist()
+    return [sampled for _, of_part in results for sampled in of_part]
+
+
+def project_part(dest: Place, name: str, projection: Projection, every: int) -> tuple[int, list[Sampled]]:
+    """One task: one part of vectors → one part of components. Returns the number of rows and a sample of them."""
+    table = _read(dest, name, ["path", "label", "vector"])
+    components = projection.apply(vector_matrix(table["vector"]))  # (n, k)
+    columns = [table["path"], table["label"], list_column(components)]
+    dest.write(components_path(name), table_bytes(pa.table(columns, schema=COMPONENTS)))
+    picked = table.select(["path", "label"]).take(pa.array(range(0, len(table), every))).to_pylist()
+    positions = components[::every]
+    vertical = positions[:, min(1, positions.shape[1] - 1)] if positions.shape[1] > 1 else 0.0 * positions[:, 0]
+    return len(table), [
+        Sampled(row["path"], row["label"], float(x), float(y))
+        for row, x, y in zip(picked, positions[:, 0], vertical, strict=True)
+    ]
+
+
+def _read(dest: Place, name: str, columns: list[str]) -> pa.Table:
+    """Columns of a part, without the rows of photos that failed."""
+    with dest.open(vectors_path(name)) as content:
+        table = pq.read_table(content, columns=columns)
+    return table.filter(pc.is_valid(table["vector"]))

@@ -1,0 +1,195 @@
+"""Parts: the files of vectors and components, their schema, names and index.
+
+A part is the unit of work, of retry and of commit. It is named by its content and appears whole or not at all.
+"""
+
+import hashlib
+import io
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from verger.errors import RunFailedError
+from verger.photos import Photo
+from verger.storage import TEMPORARY_PREFIX, TEMPORARY_SUFFIX, Place
+
+FINGERPRINT = b"verger.fingerprint"
+MODIFIED = pa.timestamp("us", tz="UTC")
+VECTORS = pa.schema(
+    [
+        ("path", pa.string()),
+        ("label", pa.string()),
+        ("bytes", pa.int64()),
+        ("modified", MODIFIED),
+        ("digest", pa.string()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("vector", pa.list_(pa.float32())),
+        ("error", pa.string()),
+    ]
+)
+COMPONENTS = pa.schema([("path", pa.string()), ("label", pa.string()), ("components", pa.list_(pa.float32()))])
+# Aims of the planning: enough parts to show progress and to end together on every core, yet no tiny files.
+PARTS_PER_CORE, SMALLEST_PART = 16, 128
+
+
+class Part(NamedTuple):
+    """Photos that one task embeds into one file."""
+
+    name: str
+    photos: Sequence[Photo]
+
+    @property
+    def path(self) -> str:
+        """Where the part's vectors lie in DEST."""
+        return vectors_path(self.name)
+
+
+def vectors_path(name: str) -> str:
+    """Where a part's vectors lie in DEST."""
+    return f"vectors/part-{name}.parquet"
+
+
+def components_path(name: str) -> str:
+    """Where a part's components lie in DEST."""
+    return f"components/part-{name}.parquet"
+
+
+def name_part(photos: Iterable[Photo], fingerprint: str) -> str:
+    """A part's name: a digest of the network and of the photos in it, 20 hex digits."""
+    digest = hashlib.sha256(fingerprint.encode())
+    for photo in photos:
+        digest.update(f"\0{photo.path}\0{photo.label}\0{photo.bytes}\0{photo.modified_us}".encode())
+    return digest.hexdigest()[:20]
+
+
+def plan_parts(photos: Sequence[Photo], part_photos: int, cores: int, fingerprint: str) -> list[Part]:
+    """Cut photos into parts of nearly equal length, at most `part_photos` each.
+
+    A small run still gives every core something to do; a large one has neither tiny files nor hour-long tasks.
+    """
+    count = len(photos)
+    if count == 0:
+        return []
+    wanted = max(-(-count // part_photos), min(cores * PARTS_PER_CORE, count // SMALLEST_PART), min(cores, count))
+    wanted = min(count, -(-wanted // cores) * cores)  # a whole number of rounds, so that the last round is full too
+    bounds = [count * i // wanted for i in range(wanted + 1)]
+    slices = [photos[low:high] for low, high in pairwise(bounds)]
+    return [Part(name_part(piece, fingerprint), piece) for piece in slices]
+
+
+def table_bytes(table: pa.Table) -> pa.Buffer:
+    """A table as the content of a Parquet file; the same table gives the same bytes."""
+    out = pa.BufferOutputStream()
+    pq.write_table(table, out, compression="zstd")
+    return out.getvalue()
+
+
+def vector_matrix(column: pa.ChunkedArray) -> NDArray[np.float32]:
+    """A column of n lists of d floats, none null, as an (n, d) array."""
+    flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return flat.reshape(len(column), -1) if len(column) else np.empty((0, 0), np.float32)
+
+
+def list_column(matrix: NDArray[np.float32]) -> pa.ListArray:
+    """An (n, d) array as a column of n lists of d floats."""
+    count, length = matrix.shape
+    offsets = pa.array(np.arange(count + 1, dtype=np.int32) * length)
+    return pa.ListArray.from_arrays(offsets, pa.array(np.ascontiguousarray(matrix, np.float32).reshape(-1)))
+
+
+class Row(NamedTuple):
+    """What the index knows of one row of vectors."""
+
+    photo: Photo
+    error: str | None
+
+
+@dataclass(frozen=True)
+class IndexedPart:
+    """A part found in DEST: its name, the network that made it, and its rows without the vectors."""
+
+    name: str
+    fingerprint: str
+    rows: Sequence[Row]
+
+
+def read_index(dest: Place) -> list[IndexedPart]:
+    """The parts of vectors in DEST, in the order of their names, read without their vectors.
+
+    Raises:
+        RunFailedError: a file in vectors/ is no part of Verger's.
+    """
+    names = part_names(dest, "vectors")
+    with ThreadPoolExecutor(16) as pool:  # mostly waiting for storage
+        return list(pool.map(lambda name: _read_rows(dest, name), names))
+
+
+def part_names(dest: Place, folder: str) -> list[str]:
+    """The names of the parts in `vectors` or `components`, sorted."""
+    names = []
+    for file in dest.files(folder):
+        name = file.path.rpartition("/")[2]
+        if name.startswith("part-") and name.endswith(".parquet"):
+            names.append(name.removeprefix("part-").removesuffix(".parquet"))
+    return sorted(names)
+
+
+def _read_rows(dest: Place, name: str) -> IndexedPart:
+    try:
+        with dest.open(vectors_path(name)) as content, pq.ParquetFile(content) as file:
+            fingerprint = (file.schema_arrow.metadata or {}).get(FINGERPRINT, b"").decode()
+            table = file.read(["path", "label", "bytes", "modified", "error"])
+    except (pa.ArrowException, OSError, KeyError) as error:
+        raise RunFailedError(
+            "whole Parquet parts in vectors/",
+            f"{vectors_path(name)}: {error}",
+            "Delete that file and run again: its photos are embedded anew.",
+        ) from error
+    columns = table.set_column(3, "modified", table["modified"].cast(pa.int64())).to_pydict()
+    paths = zip(columns["path"], columns["label"], columns["bytes"], columns["modified"], strict=True)
+    rows = [Row(Photo(*photo), error) for photo, error in zip(paths, columns["error"], strict=True)]
+    return IndexedPart(name, fingerprint, rows)
+
+
+def rewrite_part(dest: Place, part: IndexedPart, kept: Sequence[Photo]) -> str | None:
+    """Replace a part by one that holds only the `kept` photos, with their labels as given.
+
+    The new part is whole before the old one goes, so that a kill in between leaves rows twice but never none: the next
+    run drops the second. Returns the new part's name, or None where nothing was kept.
+    """
+    if not kept:
+        dest.delete(vectors_path(part.name))
+        return None
+    labels = {photo.path: photo.label for photo in kept}
+    with dest.open(vectors_path(part.name)) as content:
+        table = pq.read_table(io.BytesIO(content.read()))
+    table = table.filter(pa.array([path in labels for path in table["path"].to_pylist()]))
+    paths = table["path"].to_pylist()
+    table = table.set_column(1, "label", pa.array([labels[path] for path in paths], pa.string()))
+    name = name_part(kept, part.fingerprint)
+    dest.write(vectors_path(name), table_bytes(table))
+    if name != part.name:
+        dest.delete(vectors_path(part.name))
+    return name
+
+
+def remove_strangers(dest: Place, names: Iterable[str]) -> None:
+    """Delete every file of vectors/ and components/ that is not one of the named parts, unfinished ones included.
+
+    A run killed a moment ago may have workers that still finish a part; the run that follows does not want it.
+    """
+    wanted = {path for name in names for path in (vectors_path(name), components_path(name))}
+    for folder in ("vectors", "components"):
+        for file in list(dest.files(folder)):
+            name = file.path.rpartition("/")[2]
+            ours = name.startswith("part-") or (name.startswith(TEMPORARY_PREFIX) and name.endswith(TEMPORARY_SUFFIX))
+            if ours and file.path not in wanted:
+                dest.delete(file.path)

@@ -1,0 +1,45 @@
+"""Photos picked for the report → thumbnails, made where the photos are: a small Spark job."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from verger.components import Sampled
+from verger.errors import PhotoError
+from verger.image import thumbnail
+from verger.photos import Photo
+from verger.report import MapPhoto
+from verger.session import run_tasks
+from verger.storage import Place
+from verger.vectors import Limits, read_ahead
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+SIDE_PIXELS = 72
+
+
+def make_map(
+    spark: "SparkSession", source: Place, sample: Sequence[Sampled], photos: Sequence[Photo], limits: Limits
+) -> list[MapPhoto]:
+    """The sampled photos with small JPEGs that carry no metadata; empty where a photo cannot be read any more."""
+    sampled = {one.path for one in sample}
+    wanted = [photo for photo in photos if photo.path in sampled]
+    shares = min(4 * spark.sparkContext.defaultParallelism, len(wanted))
+    groups = [wanted[i::shares] for i in range(shares)]
+
+    def task(group: Sequence[Photo]) -> tuple[int, dict[str, bytes]]:
+        return len(group), thumbnails_of(source, group, limits)
+
+    made = {path: image for _, images in run_tasks(spark, groups, task) for path, image in images.items()}
+    return [MapPhoto(one.path, one.label, one.x, one.y, made[one.path]) for one in sample]
+
+
+def thumbnails_of(source: Place, photos: Sequence[Photo], limits: Limits) -> dict[str, bytes]:
+    """One task: thumbnails of some photos."""
+    made = {}
+    for photo, content in read_ahead(source, photos, limits.max_bytes):
+        try:
+            made[photo.path] = thumbnail(content, SIDE_PIXELS, limits.max_pixels) if isinstance(content, bytes) else b""
+        except PhotoError:
+            made[photo.path] = b""
+    return made

@@ -1,0 +1,155 @@
+"""Statistics of vectors → PCA: mean, scale, components, variance. Pure NumPy, float64 throughout.
+
+PCA is exact: the vectors' centred cross-products are summed block by block and block sums are merged with the pairwise
+update of Chan, Golub and LeVeque (1979), "Updating formulae and a pairwise algorithm for computing sample variances",
+which does not lose digits when the mean is large. Components are the eigenvectors of the covariance matrix.
+"""
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from verger.errors import RunFailedError, SettingError
+
+Vectors = NDArray[np.float32] | NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What PCA needs to know of n vectors of length d; two of them merge into one."""
+
+    count: int
+    mean: NDArray[np.float64]  # (d,)
+    scatter: NDArray[np.float64]  # (d, d): sum of (x - mean)(x - mean)ᵀ
+
+    @classmethod
+    def of(cls, vectors: Vectors) -> "Statistics":
+        """The statistics of one block of vectors (n, d), n >= 1."""
+        block = vectors.astype(np.float64)
+        mean = block.mean(axis=0)
+        block -= mean
+        return cls(len(block), mean, block.T @ block)
+
+    def merge(self, other: "Statistics") -> "Statistics":
+        """The statistics of both sets of vectors together."""
+        count = self.count + other.count
+        difference = other.mean - self.mean
+        mean = self.mean + difference * (other.count / count)
+        between = np.outer(difference, difference) * (self.count * other.count / count)
+        return Statistics(count, mean, self.scatter + other.scatter + between)
+
+
+@dataclass(frozen=True)
+class Projection:
+    """Vectors → components: `((x - mean) / scale) @ components`."""
+
+    mean: NDArray[np.float64]  # (d,)
+    scale: NDArray[np.float64]  # (d,): standard deviations, or ones when vectors were not standardised
+    components: NDArray[np.float64]  # (d, k): orthonormal columns, each with its largest loading positive
+    variance: NDArray[np.float64]  # (k,): variance along each component, largest first
+    total_variance: float  # of what was projected: standardised or raw vectors
+    spectrum: NDArray[np.float64]  # (r,): the variances of all components, k of them kept
+    fingerprint: str = ""  # of the network whose vectors it projects
+
+    @property
+    def explained_variance(self) -> float:
+        """The share of the total variance that the kept components hold, in [0, 1]."""
+        return float(self.variance.sum() / self.total_variance) if self.total_variance > 0 else 0.0
+
+    @property
+    def standardised(self) -> bool:
+        """True if vectors are divided by their standard deviations first."""
+        return bool(np.any(self.scale != 1.0))
+
+    def apply(self, vectors: Vectors) -> NDArray[np.float32]:
+        """Vectors (n, d) → components (n, k)."""
+        centred = (vectors.astype(np.float64) - self.mean) / self.scale
+        return (centred @ self.components).astype(np.float32)
+
+    def to_bytes(self) -> bytes:
+        """As the content of `projection.npz`; the same projection gives the same bytes."""
+        out = io.BytesIO()
+        np.savez(
+            out,
+            mean=self.mean,
+            scale=self.scale,
+            components=self.components,
+            variance=self.variance,
+            total_variance=np.float64(self.total_variance),
+            spectrum=self.spectrum,
+            fingerprint=np.str_(self.fingerprint),
+        )
+        return out.getvalue()
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> "Projection":
+        """Read what `to_bytes` wrote. No pickle is ever read."""
+        try:
+            with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+                return cls(
+                    mean=arrays["mean"],
+                    scale=arrays["scale"],
+                    components=arrays["components"],
+                    variance=arrays["variance"],
+                    total_variance=float(arrays["total_variance"]),
+                    spectrum=arrays["spectrum"],
+                    fingerprint=str(arrays["fingerprint"]),
+                )
+        except (OSError, ValueError, KeyError) as error:
+            raise SettingError(
+                "a projection.npz that Verger wrote", f"{error}", "Fit a new one: run without --keep-projection."
+            ) from error
+
+
+def fit_projection(
+    statistics: Statistics, components: int | float, *, standardise: bool = False, fingerprint: str = ""
+) -> Projection:
+    """Exact, centred PCA.
+
+    Args:
+        statistics: of n vectors of length d.
+        components: how many to keep (int), or the share of variance they must hold together (float in (0, 1]).
+        standardise: divide each entry by its standard deviation first (entries that never vary stay as they are).
+        fingerprint: of the network that made the vectors; kept with the projection.
+
+    Raises:
+        RunFailedError: there are fewer vectors than components, or a share is asked of vectors that do not vary.
+    """
+    count, length = statistics.count, len(statistics.mean)
+    covariance = statistics.scatter / max(1, count - 1)
+    scale = np.ones(length)
+    if standardise:
+        deviation = np.sqrt(np.diagonal(covariance))
+        scale = np.where(deviation > 0, deviation, 1.0)
+        covariance = covariance / np.outer(scale, scale)
+    values, vectors = np.linalg.eigh(covariance)  # ascending
+    spectrum = np.clip(values[::-1], 0.0, None)  # rounding may leave a zero slightly below zero
+    total = float(np.trace(covariance))
+    kept = _how_many(components, spectrum, total, count)
+    chosen = vectors[:, ::-1][:, :kept]
+    largest = np.argmax(np.abs(chosen), axis=0)
+    chosen = chosen * np.sign(chosen[largest, np.arange(kept)])
+    return Projection(statistics.mean, scale, chosen, spectrum[:kept], total, spectrum, fingerprint)
+
+
+def _how_many(components: int | float, spectrum: NDArray[np.float64], total: float, count: int) -> int:
+    if isinstance(components, int):
+        most = min(count, len(spectrum))
+        if components > most:
+            raise RunFailedError(
+                f"at most {most} components of {count} vectors of length {len(spectrum)}",
+                f"components={components}",
+                f"Lower --components to {most} or less, or add photos.",
+            )
+        return components
+    if total <= 0.0:
+        raise RunFailedError(
+            f"vectors that differ, to keep a {components} share of their variance",
+            f"{count} vector{'s' if count != 1 else ''} without any variance",
+            "Add photos, or ask for a number: --components 1.",
+        )
+    shares = np.cumsum(spectrum) / total
+    # A share of 1.0 is reached within rounding: cross-products carry about 1e-12 of noise.
+    return int(np.searchsorted(shares, min(components, shares[-1]) - 1e-12) + 1)

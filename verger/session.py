@@ -1,0 +1,150 @@
+"""The only place that builds a SparkSession, and the one way in which stages run their tasks on it."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from verger.errors import MissingError, SettingError
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+JAVA_ADVICE = "Install it: sudo apt-get install openjdk-17-jre-headless (or set JAVA_HOME to one that is installed)."
+LOCAL = {
+    # Nothing of a local run listens on the network.
+    "spark.driver.host": "127.0.0.1",
+    "spark.driver.bindAddress": "127.0.0.1",
+    "spark.ui.enabled": "false",
+    # Photos and vectors never enter the JVM, so it needs little memory and no optimising compiler.
+    "spark.driver.memory": "1g",
+    "spark.driver.extraJavaOptions": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1",
+}
+ALWAYS = {
+    "spark.app.name": "verger",
+    "spark.ui.showConsoleProgress": "false",  # the command line shows its own
+    "spark.python.worker.reuse": "true",  # a worker keeps its network for the tasks that follow
+}
+
+
+@contextmanager
+def spark_session(master: str | None, spark: "SparkSession | None" = None) -> "Iterator[SparkSession]":
+    """The caller's session if there is one, otherwise a new one, stopped at the end.
+
+    Raises:
+        MissingError: pyspark or Java is not installed.
+        SettingError: Spark does not start on `master`.
+    """
+    if spark is not None:
+        yield spark
+        return
+    try:
+        from pyspark.sql import SparkSession
+    except ImportError as error:
+        raise MissingError("pyspark", "none", "Install it: pip install 'verger[spark]'.") from error
+    if (running := SparkSession.getActiveSession()) is not None:
+        yield running
+        return
+    session = _start(master)
+    try:
+        yield session
+    finally:
+        session.stop()
+
+
+def _start(master: str | None) -> "SparkSession":
+    from pyspark.sql import SparkSession
+
+    submitted = "PYSPARK_GATEWAY_PORT" in os.environ  # spark-submit decides master and memory itself
+    if not submitted:
+        check_java()
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    builder = SparkSession.builder
+    settings = dict(ALWAYS)
+    if not submitted or master:
+        settings["spark.master"] = master or "local[*]"
+    if settings.get("spark.master", "").startswith("local["):
+        settings |= LOCAL
+        # In local mode workers inherit the environment: one thread a task, on as many tasks as there are cores.
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+    for key, value in settings.items():
+        builder = builder.config(key, value)
+    try:
+        session = builder.getOrCreate()
+    except Exception as error:
+        raise SettingError(
+            "a Spark that starts",
+            f"{type(error).__name__} on master {master or 'local[*]'}: {str(error).strip().splitlines()[0]}",
+            "Check --master; try --master 'local[1]' to see whether Spark itself works.",
+        ) from error
+    session.sparkContext.setLogLevel("ERROR")
+    return session
+
+
+def check_java() -> None:
+    """Say in one line that Java is missing or too old, before Spark says it in fifty.
+
+    Raises:
+        MissingError: there is no Java, or it is older than 17.
+    """
+    home = os.environ.get("JAVA_HOME")
+    java = shutil.which("java", path=f"{home}/bin" if home else None)
+    if java is None:
+        raise MissingError("Java 17 or newer", "none" + (f" in JAVA_HOME={home}" if home else ""), JAVA_ADVICE)
+    said = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr  # noqa: S603
+    found = re.search(r'version "(\d+)', said)
+    if found and int(found[1]) < 17:
+        raise MissingError("Java 17 or newer", f"Java {found[1]} at {java}", JAVA_ADVICE)
+
+
+def run_tasks(
+    spark: "SparkSession",
+    items: Sequence[Item],
+    task: Callable[[Item], tuple[int, Result]],
+    progress: Callable[[int], None] = lambda _: None,
+) -> list[tuple[int, Result]]:
+    """Run `task` on each item, one Spark task an item; results in the order of the items.
+
+    Args:
+        spark: the session.
+        items: at least one.
+        task: runs on a worker; returns how much it did, and its result.
+        progress: called with the sum of what finished tasks did, while the job runs.
+    """
+    context = spark.sparkContext
+    done = context.accumulator(0)
+
+    def counted(item: Item) -> tuple[int, Result]:
+        count, result = task(item)
+        done.add(count)
+        return count, result
+
+    with _polling(lambda: progress(done.value)):
+        return list(context.parallelize(items, len(items)).map(counted).collect())
+
+
+@contextmanager
+def _polling(report: Callable[[], Any], every_seconds: float = 0.2) -> Iterator[None]:
+    """Call `report` regularly in the background, and once more at the end."""
+    finished = threading.Event()
+
+    def poll() -> None:
+        while not finished.wait(every_seconds):
+            report()
+
+    thread = threading.Thread(target=poll, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        finished.set()
+        thread.join()
+        report()
