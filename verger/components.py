@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from verger.errors import RunFailedError
 from verger.parts import COMPONENTS, components_path, list_column, table_bytes, vector_matrix, vectors_path
 from verger.projection import Projection, Statistics
-from verger.session import run_tasks
+from verger.session import explained_failures, run_tasks
 from verger.storage import Place
 
 if TYPE_CHECKING:
@@ -40,11 +40,12 @@ def gather_statistics(spark: "SparkSession", dest: Place, names: Sequence[str]) 
     """
     context = spark.sparkContext
     shares = min(len(names), context.defaultParallelism)
-    merged = (
-        context.parallelize(names, max(1, shares))
-        .mapPartitions(lambda share: [_statistics(dest, share)])
-        .treeReduce(_merge)
-    )
+    with explained_failures():
+        merged = (
+            context.parallelize(names, max(1, shares))
+            .mapPartitions(lambda share: [_statistics(dest, share)])
+            .treeReduce(_merge)
+        )
     if merged is None:
         raise RunFailedError("at least one photo that could be embedded", "none", "See the causes above.")
     return merged
@@ -53,8 +54,9 @@ def gather_statistics(spark: "SparkSession", dest: Place, names: Sequence[str]) 
 def _statistics(dest: Place, names: Iterable[str]) -> Statistics | None:
     total: Statistics | None = None
     for name in names:
-        vectors = vector_matrix(_read(dest, name, ["vector"])["vector"])
-        if len(vectors):
+        column = _read(dest, name, ["vector"])["vector"]
+        if len(column):  # a part may hold failed photos only
+            vectors = vector_matrix(column, len(column[0]))
             total = _merge(total, Statistics.of(vectors))
     return total
 
@@ -85,10 +87,10 @@ def project_parts(
 def project_part(dest: Place, name: str, projection: Projection, every: int) -> tuple[int, list[Sampled]]:
     """One task: one part of vectors → one part of components. Returns the number of rows and a sample of them."""
     table = _read(dest, name, ["path", "label", "vector"])
-    components = projection.apply(vector_matrix(table["vector"]))  # (n, k)
+    components = projection.apply(vector_matrix(table["vector"], len(projection.mean)))  # (n, k)
     columns = [table["path"], table["label"], list_column(components)]
     dest.write(components_path(name), table_bytes(pa.table(columns, schema=COMPONENTS)))
-    picked = table.select(["path", "label"]).take(pa.array(range(0, len(table), every))).to_pylist()
+    picked = table.select(["path", "label"]).take(pa.array(range(0, len(table), every), pa.int64())).to_pylist()
     positions = components[::every]
     vertical = positions[:, min(1, positions.shape[1] - 1)] if positions.shape[1] > 1 else 0.0 * positions[:, 0]
     return len(table), [

@@ -29,7 +29,7 @@ def export_components(dest: Place, file: Path) -> int:
             for name in part_names(dest, "components"):
                 with dest.open(components_path(name)) as content:
                     table = pq.read_table(content)
-                columns = [table["path"], table["label"], *map(pa.array, vector_matrix(table["components"]).T)]
+                columns = [table["path"], table["label"], *map(pa.array, vector_matrix(table["components"], kept).T)]
                 writer.write_table(pa.table(columns, schema=schema))
                 count += len(table)
     except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError) as error:

@@ -1,6 +1,7 @@
 """A photo's bytes → pixels for the network: upright, RGB, resized; or a named failure. Pure Pillow and NumPy."""
 
 import io
+import struct
 import warnings
 from typing import NamedTuple
 
@@ -10,7 +11,8 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from verger.errors import Cause, PhotoError
 
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # MPO: what many phones write into .jpg
+DECODING_VERSION = 1  # to be raised whenever the same photo would give other pixels: it is part of every fingerprint
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"GIF8", b"BM", b"II*\x00", b"MM\x00*")
 # EXIF's eight ways to hold a camera, as what makes the photo upright again (EXIF 2.3, tag 0x0112).
 UPRIGHT = {
@@ -22,11 +24,13 @@ UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+# What Pillow's readers raise on damaged files, as found by damaging files at random.
+DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, struct.error)
 # A JPEG is decoded at 1/2, 1/4 or 1/8 as long as it stays this many times larger than what is asked for.
 OVERSAMPLING = 2
 
-# We check the number of pixels ourselves, before anything is decoded.
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+# Damage becomes the cause of a row, and the number of pixels is checked here: warnings would only be noise in the logs.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 class Decoded(NamedTuple):
@@ -51,7 +55,7 @@ def decode(content: bytes, size: int, max_pixels: int) -> Decoded:
             photo.draft(None, (OVERSAMPLING * size, OVERSAMPLING * size))
             turn = photo.getexif().get(ExifTags.Base.Orientation)
             small = _to_rgb(photo, size)
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError) as error:
+    except DAMAGE as error:
         raise PhotoError(_cause(error, content)) from error
     except Image.DecompressionBombError:
         raise PhotoError("too_many_pixels") from None
@@ -82,6 +86,8 @@ def _to_rgb(photo: Image.Image, size: int) -> Image.Image:
 
 def _cause(error: Exception, content: bytes) -> Cause:
     """Name the damage. A file that starts like an image but cannot be identified was cut within its header."""
+    if content.startswith(b"RIFF") and int.from_bytes(content[4:8], "little") + 8 > len(content):
+        return "truncated"  # WebP says its own length, and its reader does not say what was wrong
     if isinstance(error, UnidentifiedImageError):
         return "truncated" if content.startswith(SIGNATURES) else "not_an_image"
     return "truncated" if isinstance(error, EOFError) or "truncated" in str(error).lower() else "unreadable"

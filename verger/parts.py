@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from verger.errors import RunFailedError
+from verger.errors import SettingError
 from verger.photos import Photo
 from verger.storage import TEMPORARY_PREFIX, TEMPORARY_SUFFIX, Place
 
@@ -92,10 +92,10 @@ def table_bytes(table: pa.Table) -> pa.Buffer:
     return out.getvalue()
 
 
-def vector_matrix(column: pa.ChunkedArray) -> NDArray[np.float32]:
-    """A column of n lists of d floats, none null, as an (n, d) array."""
-    flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    return flat.reshape(len(column), -1) if len(column) else np.empty((0, 0), np.float32)
+def vector_matrix(column: pa.ChunkedArray, length: int) -> NDArray[np.float32]:
+    """A column of n lists of `length` floats, none null, as an (n, length) array."""
+    flat: NDArray[np.float32] = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return flat.reshape(len(column), length)
 
 
 def list_column(matrix: NDArray[np.float32]) -> pa.ListArray:
@@ -125,7 +125,7 @@ def read_index(dest: Place) -> list[IndexedPart]:
     """The parts of vectors in DEST, in the order of their names, read without their vectors.
 
     Raises:
-        RunFailedError: a file in vectors/ is no part of Verger's.
+        SettingError: a file in vectors/ is no part of Verger's.
     """
     names = part_names(dest, "vectors")
     with ThreadPoolExecutor(16) as pool:  # mostly waiting for storage
@@ -148,7 +148,7 @@ def _read_rows(dest: Place, name: str) -> IndexedPart:
             fingerprint = (file.schema_arrow.metadata or {}).get(FINGERPRINT, b"").decode()
             table = file.read(["path", "label", "bytes", "modified", "error"])
     except (pa.ArrowException, OSError, KeyError) as error:
-        raise RunFailedError(
+        raise SettingError(
             "whole Parquet parts in vectors/",
             f"{vectors_path(name)}: {error}",
             "Delete that file and run again: its photos are embedded anew.",

@@ -15,7 +15,7 @@ from verger.vectors import Limits, read_ahead
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-SIDE_PIXELS = 72
+SIDE_PIXELS = 96
 
 
 def make_map(

@@ -6,6 +6,7 @@ which does not lose digits when the mean is large. Components are the eigenvecto
 """
 
 import io
+import zipfile
 from dataclasses import dataclass
 
 import numpy as np
@@ -97,7 +98,7 @@ class Projection:
                     spectrum=arrays["spectrum"],
                     fingerprint=str(arrays["fingerprint"]),
                 )
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise SettingError(
                 "a projection.npz that Verger wrote", f"{error}", "Fit a new one: run without --keep-projection."
             ) from error

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from verger.errors import MissingError, SettingError
+from verger.errors import MissingError, RunFailedError, SettingError
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -127,8 +127,31 @@ def run_tasks(
         done.add(count)
         return count, result
 
-    with _polling(lambda: progress(done.value)):
+    with _polling(lambda: progress(done.value)), explained_failures():
         return list(context.parallelize(items, len(items)).map(counted).collect())
+
+
+@contextmanager
+def explained_failures() -> Iterator[None]:
+    """Turn the failure of a Spark job into one sentence: what the task said, without the JVM's stack.
+
+    Raises:
+        RunFailedError: the job failed.
+    """
+    from py4j.protocol import Py4JError
+    from pyspark.errors import PySparkException
+
+    try:
+        yield
+    except (Py4JError, PySparkException) as error:
+        text = str(error)
+        # The first line at the margin after a Python traceback is the exception; without one, the first line of all.
+        said = re.search(r"Traceback \(most recent call last\):\n(?:\s.*\n)+(\S.*)", text)
+        raise RunFailedError(
+            "every Spark task to finish",
+            said[1] if said else text.strip().partition("\n")[0],
+            "What is done stays done: mend the cause, and run the same command again. --debug shows all.",
+        ) from error
 
 
 @contextmanager

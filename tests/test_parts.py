@@ -1,0 +1,152 @@
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from conftest import photo
+from hypothesis import given
+from hypothesis import strategies as st
+
+from verger import SettingError
+from verger.backbone import Backbone
+from verger.parts import (
+    FINGERPRINT,
+    VECTORS,
+    list_column,
+    plan_parts,
+    read_index,
+    remove_strangers,
+    table_bytes,
+    vector_matrix,
+    vectors_path,
+)
+from verger.resume import of_this_network, remaining_photos, settle
+from verger.storage import Folder
+
+
+def many(count: int):
+    return [photo(f"{i:06}.jpg") for i in range(count)]
+
+
+@given(count=st.integers(0, 30_000), cores=st.integers(1, 200), most=st.integers(1, 5000))
+def test_every_photo_is_in_one_part_and_parts_are_even(count: int, cores: int, most: int) -> None:
+    parts = plan_parts(range(count), most, cores, "f") if count == 0 else plan_parts(many(count), most, cores, "f")
+    lengths = [len(part.photos) for part in parts]
+    assert sum(lengths) == count
+    assert [one for part in parts for one in part.photos] == many(count)
+    if count:
+        assert max(lengths) <= most
+        assert max(lengths) - min(lengths) <= 1
+        assert len(parts) >= min(cores, count)
+        assert len(parts) % cores == 0 or len(parts) == count
+
+
+def test_a_large_run_has_parts_of_about_the_asked_length() -> None:
+    assert [len(part.photos) for part in plan_parts(many(100_000), 1000, 2, "f")] == [1000] * 100
+
+
+def test_a_part_is_named_by_its_photos_and_its_network() -> None:
+    one = plan_parts(many(3), 10, 1, "f")[0].name
+    assert len(one) == 20
+    assert plan_parts(many(3), 10, 1, "f")[0].name == one
+    assert plan_parts(many(3), 10, 1, "g")[0].name != one
+    assert plan_parts([*many(2), photo("000002.jpg", size=2)], 10, 1, "f")[0].name != one
+
+
+def test_matrices_and_list_columns_turn_into_each_other() -> None:
+    matrix = np.arange(6, dtype=np.float32).reshape(2, 3)
+    column = pa.chunked_array([list_column(matrix)])
+    assert column.to_pylist() == [[0, 1, 2], [3, 4, 5]]
+    np.testing.assert_array_equal(vector_matrix(column, 3), matrix)
+    np.testing.assert_array_equal(vector_matrix(column.slice(1), 3), matrix[1:])
+
+
+def write_part(dest: Folder, name: str, rows: list[tuple[str, str | None]], fingerprint: str = "f") -> None:
+    """A part with the given (path, error) rows; a vector is the path's first digit, twice."""
+    columns = {
+        "path": [path for path, _ in rows],
+        "label": ["apple"] * len(rows),
+        "bytes": [1] * len(rows),
+        "modified": [0] * len(rows),
+        "vector": [None if error else [float(path[0])] * 2 for path, error in rows],
+        "error": [error for _, error in rows],
+    }
+    arrays = {field.name: pa.array(columns.get(field.name, [None] * len(rows)), field.type) for field in VECTORS}
+    table = pa.table(arrays, schema=VECTORS.with_metadata({FINGERPRINT: fingerprint.encode()}))
+    dest.write(vectors_path(name), table_bytes(table))
+
+
+@pytest.fixture
+def dest(tmp_path: Path) -> Folder:
+    return Folder(str(tmp_path))
+
+
+def held(dest: Folder) -> dict[str, str]:
+    """path → label of every row in DEST."""
+    return {row.photo.path: row.photo.label for part in read_index(dest) for row in part.rows}
+
+
+def network(fingerprint: str = "f") -> Backbone:
+    return Backbone("net", "onnx", 224, 2, fingerprint, "raw", b"")
+
+
+def test_what_holds_is_kept_and_the_rest_remains(dest: Folder) -> None:
+    write_part(dest, "a", [("1", None), ("2", None)])
+    write_part(dest, "b", [("3", "truncated"), ("4", None)])
+    photos = [photo("1"), photo("2", size=9), photo("3"), photo("5")]  # 2 changed, 3 failed, 4 vanished, 5 is new
+    remaining = remaining_photos(photos, read_index(dest))
+    assert [one.path for one in remaining.photos] == ["2", "3", "5"]
+    assert [one.path for one in remaining.kept] == ["1"]
+    settled = settle(dest, read_index(dest), remaining)
+    assert [[one.path for one in photos] for photos in settled.values()] == [["1"]]
+    assert held(dest) == {"1": "apple"}
+
+
+def test_a_part_that_holds_is_not_touched(dest: Folder) -> None:
+    write_part(dest, "a", [("1", None), ("2", None)])
+    before = Path(dest.root, vectors_path("a")).stat()
+    index = read_index(dest)
+    settle(dest, index, remaining_photos([photo("1"), photo("2")], index))
+    assert Path(dest.root, vectors_path("a")).stat() == before
+
+
+def test_a_photo_in_two_parts_stays_in_the_first(dest: Folder) -> None:
+    write_part(dest, "a", [("1", None), ("2", None)])
+    write_part(dest, "b", [("2", None), ("3", None)])
+    index = read_index(dest)
+    settle(dest, index, remaining_photos([photo("1"), photo("2"), photo("3")], index))
+    assert sorted(row.photo.path for part in read_index(dest) for row in part.rows) == ["1", "2", "3"]
+
+
+def test_a_new_label_is_written_without_the_network(dest: Folder) -> None:
+    write_part(dest, "a", [("1", None)])
+    index = read_index(dest)
+    remaining = remaining_photos([photo("1", label="pear")], index)
+    assert not remaining.photos
+    settle(dest, index, remaining)
+    assert held(dest) == {"1": "pear"}
+
+
+def test_strangers_and_leftovers_go_and_the_rest_stays(dest: Folder) -> None:
+    write_part(dest, "a", [("1", None)])
+    write_part(dest, "b", [("2", None)])
+    dest.write("components/part-b.parquet", b"")
+    dest.write("vectors/.verger-part-c.parquet.12.tmp", b"half")
+    dest.write("vectors/mine.txt", b"not Verger's")
+    remove_strangers(dest, ["a"])
+    assert sorted(file.path for file in dest.files()) == ["vectors/mine.txt", "vectors/part-a.parquet"]
+
+
+def test_vectors_of_another_network_are_refused_unless_discarded(dest: Folder) -> None:
+    write_part(dest, "a", [("1", None)], fingerprint="other")
+    index = read_index(dest)
+    with pytest.raises(SettingError, match=r"\(net, f\).*another one \(other\).*--restart"):
+        of_this_network(index, network(), dest, restart=False)
+    assert of_this_network(index, network(), dest, restart=True) == []
+    assert of_this_network(index, network("other"), dest, restart=False) == index
+
+
+def test_a_damaged_part_is_named(dest: Folder) -> None:
+    dest.write(vectors_path("a"), b"not Parquet")
+    with pytest.raises(SettingError, match=r"vectors/part-a.parquet.*Delete that file"):
+        read_index(dest)

@@ -1,0 +1,132 @@
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from conftest import mean_colour, photo, write_photo
+
+from verger.errors import PhotoError
+from verger.parts import FINGERPRINT, VECTORS, plan_parts
+from verger.photos import list_photos
+from verger.storage import Folder, Place
+from verger.vectors import Limits, embed_part, read_ahead
+
+LIMITS = Limits(max_bytes=1_000_000, max_pixels=1_000_000)
+
+
+def embed(source: Path, dest: Path, limits: Limits = LIMITS):
+    """Embed everything in SOURCE as one part; returns its table and failures."""
+    listing = list_photos(Folder(str(source)), Folder(str(dest)), 1)
+    part = plan_parts(listing.photos, 1000, 1, "f00d")[0]
+    failures = embed_part(part, (Folder(str(source)), Folder(str(dest))), mean_colour(), limits)
+    return pq.read_table(dest / part.path), failures
+
+
+def test_a_part_holds_a_row_for_every_photo(photos: Path, tmp_path: Path) -> None:
+    table, failures = embed(photos, tmp_path / "out")
+    assert not failures
+    assert table.schema.remove_metadata() == VECTORS
+    assert table.schema.metadata[FINGERPRINT] == b"f00d"
+    assert table["path"].to_pylist() == [f"{'apple' if i < 6 else 'pear'}/{i:02}.jpg" for i in range(12)]
+    assert set(table["width"].to_pylist()) == {40}
+    assert table["error"].null_count == 12
+    row = table.slice(3, 1).to_pylist()[0]
+    from PIL import Image
+
+    with Image.open(photos / row["path"]) as opened:
+        expected = np.asarray(opened).mean(axis=(0, 1))
+    np.testing.assert_allclose(row["vector"], expected, atol=3)
+    assert row["bytes"] == (photos / row["path"]).stat().st_size
+
+
+def test_a_bad_photo_is_a_row_between_good_ones(photos: Path, tmp_path: Path) -> None:
+    before, _ = embed(photos, tmp_path / "before")
+    (photos / "apple" / "02a.jpg").write_bytes(b"words")
+    (photos / "apple" / "03a.jpg").write_bytes((photos / "apple" / "03.jpg").read_bytes()[:300])
+    after, failures = embed(photos, tmp_path / "after")
+    assert failures == [("apple/02a.jpg", "not_an_image"), ("apple/03a.jpg", "truncated")]
+    good = after.filter(after["error"].is_null())
+    assert good.select(["path", "vector"]).to_pylist() == before.select(["path", "vector"]).to_pylist()
+    bad = after.filter(after["error"].is_valid()).to_pylist()
+    assert [(row["vector"], row["error"]) for row in bad] == [(None, "not_an_image"), (None, "truncated")]
+
+
+def test_a_part_of_bad_photos_only_is_a_part(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "1.jpg").write_bytes(b"")
+    table, failures = embed(tmp_path / "in", tmp_path / "out")
+    assert failures == [("1.jpg", "not_an_image")]
+    assert table["vector"].to_pylist() == [None]
+
+
+def test_limits_turn_large_photos_away(photos: Path, tmp_path: Path) -> None:
+    write_photo(photos / "apple" / "wide.jpg", 1, (1200, 900))
+    _, failures = embed(photos, tmp_path / "a", LIMITS)
+    assert failures == [("apple/wide.jpg", "too_many_pixels")]
+    _, failures = embed(photos, tmp_path / "b", Limits(5_000, 2_000_000))
+    assert failures == [("apple/wide.jpg", "too_large")]
+
+
+def test_writing_a_part_twice_gives_the_same_file(photos: Path, tmp_path: Path) -> None:
+    embed(photos, tmp_path / "a")
+    embed(photos, tmp_path / "b")
+    one, two = ([(f.name, f.read_bytes()) for f in (tmp_path / run).rglob("*.parquet")] for run in "ab")
+    assert one == two
+
+
+@dataclass(frozen=True)
+class Slow(Folder):
+    """Storage that takes its time, and counts how many reads are under way at once."""
+
+    seconds: float = 0.02
+
+    def read(self, path: str) -> bytes:
+        with _counted:
+            _under_way.append(path)
+        time.sleep(self.seconds)
+        content = super().read(path)
+        with _counted:
+            _most.append(len(_under_way))
+            _under_way.remove(path)
+        return content
+
+
+_counted, _under_way, _most = threading.Lock(), list[str](), list[int]()
+
+
+def test_reads_run_ahead_in_order_and_within_bounds(tmp_path: Path) -> None:
+    _most.clear()
+    for i in range(60):
+        (tmp_path / f"{i:02}").write_bytes(bytes([i]))
+    photos = [photo(f"{i:02}") for i in range(60)]
+    place: Place = Slow(str(tmp_path))
+    assert [content for _, content in read_ahead(place, photos, 10)] == [bytes([i]) for i in range(60)]
+    assert 4 <= max(_most) <= 16
+
+
+def test_reading_ahead_holds_few_large_photos_at_once(tmp_path: Path) -> None:
+    _most.clear()
+    for i in range(6):
+        (tmp_path / str(i)).write_bytes(b"x")
+    photos = [photo(str(i), size=30_000_000) for i in range(6)]
+    assert len(list(read_ahead(Slow(str(tmp_path)), photos, 40_000_000))) == 6
+    assert max(_most) <= 2
+
+
+@pytest.mark.parametrize(("name", "cause"), [("gone.jpg", "vanished"), ("folder", "unreadable")])
+def test_a_photo_that_cannot_be_read_has_a_cause(tmp_path: Path, name: str, cause: str) -> None:
+    (tmp_path / "folder").mkdir()
+    [(_, content)] = read_ahead(Folder(str(tmp_path)), [photo(name)], 10)
+    assert isinstance(content, PhotoError)
+    assert content.cause == cause
+
+
+def test_closing_the_reader_early_leaves_no_thread(tmp_path: Path) -> None:
+    (tmp_path / "1").write_bytes(b"x")
+    reader = read_ahead(Folder(str(tmp_path)), [photo("1")] * 40, 10)
+    next(reader)
+    reader.close()  # type: ignore[attr-defined]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("read")]
