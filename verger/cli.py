@@ -19,6 +19,7 @@ from verger.manifest import read_manifest
 from verger.pipeline import run as run_pipeline
 from verger.sample import write_sample
 from verger.settings import Settings, parse_components, read_toml
+from verger.stages import Stages
 from verger.storage import open_place
 from verger.terminal import TerminalDisplay
 
@@ -124,17 +125,15 @@ def sample(directory: Path, *, awkward: bool, photos_per_kind: int, seed: int) -
     Example:
         verger sample orchard --awkward
     """
-    with TerminalDisplay(problems) as display:
-        display.begin("render", None)
+    with TerminalDisplay(problems) as display, Stages(display)("render") as done:
         count = write_sample(
             directory,
             photos_per_kind=photos_per_kind,
             seed=seed,
             awkward=awkward,
-            progress=display.update,
+            progress=lambda written, _: done(written),
         )
-        display.end("render", 0.0)
-    console.print(f"{count} photos in {directory}")
+    console.print(f"{count} files in {directory}", soft_wrap=True)
 
 
 @cli.command()
@@ -207,6 +206,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except OSError as error:
         expected = f"Expected storage that can be read and written. Received: {error}."
         _say(f"{expected} What is done stays done: mend it, and run the same command again.", debug=debug)
+        code = 1
+    except Exception as error:  # noqa: BLE001  (the one place where anything else ends)
+        _say(f"An error that Verger did not expect: {error!r}. --debug shows where; please report it.", debug=debug)
         code = 1
     sys.exit(code)
 

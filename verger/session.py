@@ -5,9 +5,11 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from verger.errors import MissingError, RunFailedError, SettingError
@@ -53,40 +55,45 @@ def spark_session(master: str | None, spark: "SparkSession | None" = None) -> "I
     if (running := SparkSession.getActiveSession()) is not None:
         yield running
         return
-    session = _start(master)
-    try:
-        yield session
-    finally:
-        session.stop()
+    with tempfile.TemporaryDirectory(prefix="verger-spark-") as folder:
+        session = _start(master, Path(folder, "spark.log"))
+        try:
+            yield session
+        finally:
+            session.stop()
 
 
-def _start(master: str | None) -> "SparkSession":
+def _start(master: str | None, log: Path) -> "SparkSession":
+    from pyspark import SparkConf, SparkContext
+    from pyspark.java_gateway import launch_gateway
     from pyspark.sql import SparkSession
 
     submitted = "PYSPARK_GATEWAY_PORT" in os.environ  # spark-submit decides master and memory itself
     if not submitted:
         check_java()
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    builder = SparkSession.builder
-    settings = dict(ALWAYS)
-    if not submitted or master:
-        settings["spark.master"] = master or "local[*]"
+    settings = ALWAYS | ({} if submitted and not master else {"spark.master": master or "local[*]"})
     if settings.get("spark.master", "").startswith("local["):
-        settings |= LOCAL
         # In local mode workers inherit the environment: one thread a task, on as many tasks as there are cores.
         os.environ.setdefault("OMP_NUM_THREADS", "1")
-    for key, value in settings.items():
-        builder = builder.config(key, value)
+        settings |= LOCAL
+    conf = SparkConf().setAll(list(settings.items()))
     try:
-        session = builder.getOrCreate()
+        gateway = SparkContext._gateway  # a JVM that an earlier session of this process left
+        if gateway is None and not submitted:
+            # The JVM's chatter and the stack of every failed task go to a file: what people read is ours to write.
+            with log.open("wb") as stderr:
+                gateway = launch_gateway(conf, {"stderr": stderr})  # type: ignore[no-untyped-call]
+        SparkContext(conf=conf, gateway=gateway).setLogLevel("ERROR")
+        return SparkSession.builder.getOrCreate()
     except Exception as error:
+        logged = log.read_text(errors="replace").splitlines() if log.exists() else []
+        said = [line for line in [*logged, *str(error).splitlines()] if "Exception" in line or "Error" in line]
         raise SettingError(
-            "a Spark that starts",
-            f"{type(error).__name__} on master {master or 'local[*]'}: {str(error).strip().splitlines()[0]}",
+            f"a Spark that starts on {master or 'local[*]'}",
+            said[0].strip() if said else repr(error),
             "Check --master; try --master 'local[1]' to see whether Spark itself works.",
         ) from error
-    session.sparkContext.setLogLevel("ERROR")
-    return session
 
 
 def check_java() -> None:

@@ -67,10 +67,10 @@ class TerminalDisplay:
         """Start a bar; without a total it only moves."""
         self._bar = self._progress.add_task(WORDS.get(stage, stage), total=total)
 
-    def update(self, done: int, total: int | None = None) -> None:
+    def update(self, done: int) -> None:
         """Move the current bar."""
         if self._bar is not None:
-            self._progress.update(self._bar, completed=done, total=total)
+            self._progress.update(self._bar, completed=done)
 
     def end(self, stage: str, seconds: float) -> None:
         """Fill the current bar; where there is no terminal, print a line instead."""
