@@ -11,6 +11,7 @@ from verger.backbone import load_backbone
 from verger.errors import MissingError, SettingError
 from verger.keras_engine import import_keras
 
+pytestmark = pytest.mark.tensorflow
 PHOTOS = np.random.default_rng(0).integers(0, 256, (3, 33, 33, 3), dtype=np.uint8)
 
 

@@ -3,7 +3,7 @@
 Each task reads whole parts with pyarrow, so that no vector crosses the JVM.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
@@ -14,6 +14,7 @@ from verger.errors import RunFailedError
 from verger.parts import COMPONENTS, components_path, list_column, table_bytes, vector_matrix, vectors_path
 from verger.projection import Projection, Statistics
 from verger.session import explained_failures, run_tasks
+from verger.stages import Progress
 from verger.storage import Place
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def project_parts(
     names: Sequence[str],
     projection: Projection,
     every: int,
-    progress: Callable[[int], None],
+    progress: Progress,
 ) -> list[Sampled]:
     """Write the components of every vector in the named parts; returns every `every`-th photo for the report."""
     broadcast = spark.sparkContext.broadcast(projection)

@@ -1,11 +1,11 @@
 """The photos of a place: which files are photos, and what their folders call them."""
 
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from verger.errors import SettingError
+from verger.stages import Progress
 from verger.storage import Place, contains
 
 EXTENSIONS = frozenset({"jpg", "jpeg", "jpe", "jfif", "png", "webp", "gif", "bmp", "tif", "tiff"})
@@ -28,9 +28,7 @@ class Listing:
     left_out: Counter[str] = field(default_factory=Counter)
 
 
-def list_photos(
-    source: Place, dest: Place, label_level: int, progress: Callable[[int], None] = lambda _: None
-) -> Listing:
+def list_photos(source: Place, dest: Place, label_level: int, progress: Progress = lambda _: None) -> Listing:
     """List the photos below `source`, leaving out `dest` where it lies inside.
 
     Left out and counted: hidden files and folders ("hidden"), names that are not UTF-8 ("not UTF-8"), and files whose

@@ -6,20 +6,20 @@ from typing import TYPE_CHECKING, Any
 
 from verger.backbone import load_backbone
 from verger.checks import check_components, check_failures, check_places, read_kept_projection
-from verger.components import gather_statistics, project_parts
+from verger.components import Sampled, gather_statistics, project_parts
 from verger.manifest import count_photos, describe, remove_manifest, write_manifest
 from verger.model import write_model
 from verger.parts import plan_parts, read_index, remove_strangers
 from verger.photos import list_photos
 from verger.previews import make_map
-from verger.projection import fit_projection
+from verger.projection import Projection, fit_projection
 from verger.report import ReportData, render_report
-from verger.resume import of_this_network, remaining_photos, settle
+from verger.resume import Work, of_this_network, remaining_photos, settle
 from verger.session import spark_session
 from verger.settings import Settings
-from verger.stages import Display, Quiet, Stages
+from verger.stages import Display, Progress, Quiet, Stages
 from verger.storage import open_place
-from verger.vectors import Limits, embed_parts
+from verger.vectors import EmbedResult, Limits, embed_parts
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -45,61 +45,74 @@ def run(settings: Settings, spark: "SparkSession | None" = None, display: Displa
         RunFailedError: the run had to stop; what is done stays done.
     """
     stages = Stages(display or Quiet())
-    source, dest = open_place(settings.source), open_place(settings.dest)
-    places, limits = (source, dest), Limits(settings.max_bytes, settings.max_pixels)
-
-    # Everything that can be refused is refused here, before Spark starts and before anything changes.
     with stages("list") as done:
-        backbone = load_backbone(
-            settings.backbone,
-            weights=settings.weights,
-            engine=settings.engine,
-            image_size=settings.image_size,
-            normalisation=settings.normalisation,
-        )
-        check_places(source, dest)
-        listing = list_photos(source, dest, settings.label_level, done)
-        check_components(settings, backbone, len(listing.photos))
-        projection = read_kept_projection(dest, backbone) if settings.keep_projection else None
-        index = of_this_network(read_index(dest), backbone, dest, restart=settings.restart)
-        remaining = remaining_photos(listing.photos, index)
-
+        work = prepare(settings, done)
     with ExitStack() as stack:
         with stages("start"):
             session = stack.enter_context(spark_session(settings.master, spark))
-
-        # The network runs once per photo: its vectors are on disk before anything reads them.
-        with stages("embed", len(remaining.photos)) as done:
-            remove_manifest(dest)
-            kept = settle(dest, index, remaining)
-            cores = session.sparkContext.defaultParallelism
-            parts = plan_parts(remaining.photos, settings.part_photos, cores, backbone.fingerprint)
-            embedded = embed_parts(session, places, parts, backbone, limits, done)
-            names = sorted({*kept, *(part.name for part in parts)})
-            remove_strangers(dest, names)
-        check_failures(embedded, len(listing.photos), settings.max_failed, dest)
-
-        with stages("components", len(listing.photos)) as done:
-            if projection is None:
-                statistics = gather_statistics(session, dest, names)
-                projection = fit_projection(
-                    statistics,
-                    settings.components,
-                    standardise=settings.standardise,
-                    fingerprint=backbone.fingerprint,
-                )
-            every = -(-len(listing.photos) // MAP_PHOTOS)
-            sample = project_parts(session, dest, names, projection, every, done)
-            write_model(dest, backbone, projection)
-
+        with stages("embed", len(work.remaining.photos)) as done:
+            embedded, names = embed(session, work, settings, done)
+        check_failures(embedded, len(work.listing.photos), settings.max_failed, work.dest)
+        with stages("components", len(work.listing.photos)) as done:
+            projection, sample = reduce(session, work, names, settings, done)
         with stages("report"):
-            photos = make_map(session, source, sample, listing.photos, limits)
-            counts = count_photos(listing, embedded, remaining)
-            manifest = describe(settings, stages, session, backbone, counts, projection)
-            labels = Counter(photo.label for photo in [*embedded.embedded, *remaining.kept])
+            counts = count_photos(work.listing, embedded, work.remaining)
+            manifest = describe(settings, stages, session, work.backbone, counts, projection)
+            labels = Counter(photo.label for photo in [*embedded.embedded, *work.remaining.kept])
+            photos = make_map(session, work.source, sample, work.listing.photos, limits_of(settings))
             shown = ReportData(labels, projection.spectrum, projection.total_variance, photos, embedded.failures)
-            dest.write("report.html", render_report(manifest, shown).encode())
-
+            work.dest.write("report.html", render_report(manifest, shown).encode())
     manifest["seconds"] = stages.seconds
-    write_manifest(dest, manifest)
+    write_manifest(work.dest, manifest)
     return manifest
+
+
+def prepare(settings: Settings, done: Progress) -> Work:
+    """Find out what there is to do; refuse what can be refused, before Spark starts and before anything changes."""
+    source, dest = open_place(settings.source), open_place(settings.dest)
+    backbone = load_backbone(
+        settings.backbone,
+        weights=settings.weights,
+        engine=settings.engine,
+        image_size=settings.image_size,
+        normalisation=settings.normalisation,
+    )
+    check_places(source, dest)
+    listing = list_photos(source, dest, settings.label_level, done)
+    check_components(settings, backbone, len(listing.photos))
+    projection = read_kept_projection(dest, backbone) if settings.keep_projection else None
+    index = of_this_network(read_index(dest), backbone, dest, restart=settings.restart)
+    return Work(source, dest, backbone, listing, index, remaining_photos(listing.photos, index), projection)
+
+
+def embed(session: "SparkSession", work: Work, settings: Settings, done: Progress) -> tuple[EmbedResult, list[str]]:
+    """Photos → vectors, on disk before anything reads them: the network runs once per photo. Names all parts."""
+    remove_manifest(work.dest)
+    kept = settle(work.dest, work.index, work.remaining)
+    cores = session.sparkContext.defaultParallelism
+    parts = plan_parts(work.remaining.photos, settings.part_photos, cores, work.backbone.fingerprint)
+    embedded = embed_parts(session, (work.source, work.dest), parts, work.backbone, limits_of(settings), done)
+    names = sorted({*kept, *(part.name for part in parts)})
+    remove_strangers(work.dest, names)
+    return embedded, names
+
+
+def reduce(
+    session: "SparkSession", work: Work, names: list[str], settings: Settings, done: Progress
+) -> tuple[Projection, list[Sampled]]:
+    """Vectors → components, by a projection fitted on all of them or kept from an earlier run."""
+    projection = work.projection or fit_projection(
+        gather_statistics(session, work.dest, names),
+        settings.components,
+        standardise=settings.standardise,
+        fingerprint=work.backbone.fingerprint,
+    )
+    every = -(-len(work.listing.photos) // MAP_PHOTOS)
+    sample = project_parts(session, work.dest, names, projection, every, done)
+    write_model(work.dest, work.backbone, projection)
+    return projection, sample
+
+
+def limits_of(settings: Settings) -> Limits:
+    """What a photo may weigh."""
+    return Limits(settings.max_bytes, settings.max_pixels)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from verger.backbone import Backbone
 from verger.errors import SettingError
 from verger.parts import IndexedPart, rewrite_part
-from verger.photos import Photo
+from verger.photos import Listing, Photo
+from verger.projection import Projection
 from verger.storage import Place
 
 
@@ -21,6 +22,19 @@ class Remaining:
     def kept(self) -> list[Photo]:
         """The photos that need not be embedded again."""
         return [photo for photos in self.parts.values() for photo in photos]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a run found before it changes anything: where, with which network, and what there is to do."""
+
+    source: Place
+    dest: Place
+    backbone: Backbone
+    listing: Listing
+    index: Sequence[IndexedPart]
+    remaining: Remaining
+    projection: Projection | None  # the one to keep; None to fit a new one
 
 
 def of_this_network(

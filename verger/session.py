@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from verger.errors import MissingError, RunFailedError, SettingError
+from verger.stages import Progress
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -116,7 +117,7 @@ def run_tasks(
     spark: "SparkSession",
     items: Sequence[Item],
     task: Callable[[Item], tuple[int, Result]],
-    progress: Callable[[int], None] = lambda _: None,
+    progress: Progress = lambda _: None,
 ) -> list[tuple[int, Result]]:
     """Run `task` on each item, one Spark task an item; results in the order of the items.
 

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Protocol
 
+Progress = Callable[[int], None]  # called with the number of photos done
+
 
 class Display(Protocol):
     """Something that shows progress. The command line has one; a program may bring its own."""
@@ -43,7 +45,7 @@ class Stages:
         self._seconds: dict[str, float] = {}
 
     @contextmanager
-    def __call__(self, stage: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+    def __call__(self, stage: str, total: int | None = None) -> Iterator[Progress]:
         """Run a stage; yields what is to be called with the number of photos done."""
         self._display.begin(stage, total)
         start = time.perf_counter()

@@ -7,7 +7,7 @@ the vectors cross the JVM. A photo that cannot be embedded becomes a row with it
 
 import hashlib
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,6 +20,7 @@ from verger.errors import Cause, PhotoError
 from verger.image import Decoded, decode
 from verger.parts import FINGERPRINT, VECTORS, Part, list_column, table_bytes
 from verger.photos import Photo
+from verger.stages import Progress
 from verger.storage import Place
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def embed_parts(
     parts: Sequence[Part],
     backbone: "Backbone",
     limits: Limits,
-    progress: Callable[[int], None],
+    progress: Progress,
 ) -> EmbedResult:
     """Embed every part, one Spark task each, and write it to DEST.
 

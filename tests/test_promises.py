@@ -1,0 +1,115 @@
+"""What ARCHITECTURE.md promises of the code, held."""
+
+import ast
+import re
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import click
+import pytest
+
+import verger
+from verger.cli import cli
+from verger.settings import Settings
+
+ROOT = Path(__file__).parents[1]
+MODULES = sorted((ROOT / "verger").rglob("*.py"))
+
+# Lower layers never import higher ones.
+LAYERS = [
+    {"cli", "__main__", "tables", "terminal", "export"},
+    {"pipeline"},
+    {"checks", "components", "manifest", "model", "previews", "report", "resume", "spark_pca", "vectors"},
+    {"backbone", "parts", "photos", "projection", "sample", "session"},
+    {"architectures", "cache", "graph", "image", "keras_engine", "onnx_file", "orchard", "torch_file", "weights"},
+    {"settings", "stages", "storage"},
+    {"errors"},
+]
+WITHOUT_SPARK = {"backbone", "image", "projection", "sample", "storage", "photos", "parts", "report"}
+
+
+def imports(module: Path) -> set[str]:
+    """The first names below `verger` that a module imports, wherever in it."""
+    found = set()
+    for node in ast.walk(ast.parse(module.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "verger":
+            steps = node.module.split(".")
+            found |= {steps[1]} if len(steps) > 1 else {alias.name for alias in node.names}
+    return {name for name in found if (ROOT / "verger" / name).exists() or (ROOT / "verger" / f"{name}.py").exists()}
+
+
+def layer(name: str) -> int:
+    return next(i for i, names in enumerate(LAYERS) if name in names)
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_one_way(module: Path) -> None:
+    name = module.relative_to(ROOT / "verger").parts[0].removesuffix(".py")
+    if name != "__init__":
+        assert all(layer(other) >= layer(name) for other in imports(module)), imports(module)
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_module_fits_in_one_reading(module: Path) -> None:
+    lines = module.read_text().count("\n")
+    assert lines <= (120 if module.name == "pipeline.py" else 250)
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_function_fits_on_a_screen(module: Path) -> None:
+    for node in ast.walk(ast.parse(module.read_text())):
+        if isinstance(node, ast.FunctionDef):
+            documented = ast.get_docstring(node, clean=False) or ""
+            length = (node.end_lineno or 0) - node.lineno + 1 - documented.count("\n")
+            assert length <= 40, node.name
+
+
+def run_python(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60).stdout
+
+
+@pytest.mark.parametrize("module", ["verger", "verger.pipeline", *sorted(f"verger.{name}" for name in WITHOUT_SPARK)])
+def test_importing_it_needs_neither_spark_nor_tensorflow(module: str) -> None:
+    heavy = "{'pyspark', 'tensorflow', 'keras', 'bokeh', 'torch'}"
+    assert run_python(f"import sys, {module}; print(sorted({heavy} & sys.modules.keys()))") == "[]\n"
+
+
+def test_importing_verger_is_cheap_because_every_worker_does() -> None:
+    assert run_python("import sys, verger; print(sorted({'onnx', 'numpy', 'pyarrow'} & sys.modules.keys()))") == "[]\n"
+
+
+def test_the_public_door_is_what_it_says() -> None:
+    assert verger.__all__ == sorted(verger.__all__, key=lambda name: (not name[0].isupper(), name))
+    assert all(hasattr(verger, name) for name in verger.__all__)
+
+
+def test_the_changelog_begins_with_this_version() -> None:
+    versions = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert versions[0] == verger.__version__
+
+
+def test_every_command_and_setting_is_in_the_readme() -> None:
+    readme = (ROOT / "README.md").read_text()
+    assert isinstance(cli, click.Group)
+    for command in cli.commands:
+        assert f"verger {command}" in readme, command
+    for setting in fields(Settings):
+        if setting.name not in {"source", "dest"}:
+            assert f"`--{setting.name.replace('_', '-')}`" in readme, setting.name
+
+
+@pytest.mark.parametrize("page", ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"])
+def test_files_that_the_pages_name_exist(page: str) -> None:
+    text = (ROOT / page).read_text()
+    for target in re.findall(r"\]\(([^)#]+)\)", text):
+        assert target.startswith("https://") or (ROOT / target).exists(), target
+    for module in re.findall(r"`((?:verger|tests|benchmarks|scripts)/[\w./]+)`", text):
+        assert (ROOT / module).exists(), module
+
+
+def test_no_model_is_ever_unpickled_but_by_the_restricted_reader() -> None:
+    for module in MODULES:
+        if module.name != "torch_file.py":
+            assert not re.search(r"\bpickle\b.*load|allow_pickle=True|joblib", module.read_text()), module
