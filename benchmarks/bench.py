@@ -87,9 +87,7 @@ def summarise(limits: list[float], runs: list[dict[str, float]], backbone: str) 
     return {
         "date": dt.date.today().isoformat(),
         "verger": verger.__version__,
-        "commit": subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True
-        ).stdout.strip(),
+        "commit": commit.stdout.strip(),
         "machine": f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores, Python {platform.python_version()}",
         "backbone": backbone,
         "rounds": len(runs),
