@@ -59,6 +59,7 @@ def list_photos(source: Place, dest: Place, label_level: int, progress: Progress
         ) from error
     if not listing.photos:
         raise SettingError(f"photos ({', '.join(sorted(EXTENSIONS))})", _nothing(listing, source), "Check SOURCE.")
+    progress(len(listing.photos))
     listing.photos.sort()
     return listing
 

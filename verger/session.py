@@ -9,7 +9,6 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from verger.errors import MissingError, RunFailedError, SettingError
@@ -56,15 +55,14 @@ def spark_session(master: str | None, spark: "SparkSession | None" = None) -> "I
     if (running := SparkSession.getActiveSession()) is not None:
         yield running
         return
-    with tempfile.TemporaryDirectory(prefix="verger-spark-") as folder:
-        session = _start(master, Path(folder, "spark.log"))
-        try:
-            yield session
-        finally:
-            session.stop()
+    session = _start(master)
+    try:
+        yield session
+    finally:
+        session.stop()
 
 
-def _start(master: str | None, log: Path) -> "SparkSession":
+def _start(master: str | None) -> "SparkSession":
     from pyspark import SparkConf, SparkContext
     from pyspark.java_gateway import launch_gateway
     from pyspark.sql import SparkSession
@@ -79,22 +77,27 @@ def _start(master: str | None, log: Path) -> "SparkSession":
         os.environ.setdefault("OMP_NUM_THREADS", "1")
         settings |= LOCAL
     conf = SparkConf().setAll(list(settings.items()))
-    try:
-        gateway = SparkContext._gateway  # a JVM that an earlier session of this process left
-        if gateway is None and not submitted:
-            # The JVM's chatter and the stack of every failed task go to a file: what people read is ours to write.
-            with log.open("wb") as stderr:
-                gateway = launch_gateway(conf, {"stderr": stderr})  # type: ignore[no-untyped-call]
-        SparkContext(conf=conf, gateway=gateway).setLogLevel("ERROR")
-        return SparkSession.builder.getOrCreate()
-    except Exception as error:
-        logged = log.read_text(errors="replace").splitlines() if log.exists() else []
-        said = [line for line in [*logged, *str(error).splitlines()] if "Exception" in line or "Error" in line]
-        raise SettingError(
-            f"a Spark that starts on {master or 'local[*]'}",
-            said[0].strip() if said else repr(error),
-            "Check --master; try --master 'local[1]' to see whether Spark itself works.",
-        ) from error
+    # The JVM's chatter and the stack of every failed task go to a nameless file: what people read is ours to write.
+    with tempfile.TemporaryFile() as log:
+        try:
+            gateway = SparkContext._gateway  # a JVM that an earlier session of this process left
+            if gateway is None and not submitted:
+                gateway = launch_gateway(conf, {"stderr": log})  # type: ignore[no-untyped-call]
+            SparkContext(conf=conf, gateway=gateway).setLogLevel("ERROR")
+            return SparkSession.builder.getOrCreate()
+        except Exception as error:
+            log.seek(0)
+            text = f"{log.read().decode(errors='replace')}\n{error}"
+            raise _not_started(master or "local[*]", text) from error
+
+
+def _not_started(master: str, text: str) -> SettingError:
+    said = [line.strip() for line in text.splitlines() if "Exception" in line or "Error" in line]
+    return SettingError(
+        f"a Spark that starts on {master}",
+        said[0] if said else text.strip(),
+        "Check --master; try --master 'local[1]' to see whether Spark itself works.",
+    )
 
 
 def check_java() -> None:

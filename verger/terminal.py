@@ -4,18 +4,7 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    SpinnerColumn,
-    Task,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TaskID, TextColumn
 from rich.text import Text
 
 WORDS = {
@@ -28,14 +17,20 @@ WORDS = {
 }
 
 
-class _Rate(ProgressColumn):
-    """Photos a second since the stage began."""
+class _Facts(ProgressColumn):
+    """Photos done, seconds taken, and while a stage lasts its rate and the time left."""
 
     def render(self, task: Task) -> Text:
-        """The rate, once there is one."""
-        if not task.completed or not task.elapsed:
-            return Text("")
-        return Text(f"{task.completed / task.elapsed:,.0f} photos/s")
+        """What is known of a stage, and no more."""
+        done, total = task.fields["done"], task.fields["of"]
+        seconds = task.fields["seconds"] or task.elapsed or 0.0
+        facts = [f"{done:,} of {total:,} photos" if total else f"{done:,} photos"] if done or total else []
+        facts.append(f"{seconds:.0f} s")
+        if done and total and seconds:
+            facts.append(f"{done / seconds:,.0f} photos/s")
+            if not task.finished and done < total:
+                facts.append(f"{seconds * (total - done) / done:.0f} s left")
+        return Text(", ".join(facts))
 
 
 class TerminalDisplay:
@@ -47,11 +42,8 @@ class TerminalDisplay:
         self._progress = Progress(
             SpinnerColumn(finished_text="✓"),
             TextColumn("{task.description:<22}"),
-            BarColumn(bar_width=28),
-            MofNCompleteColumn(),
-            _Rate(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(elapsed_when_finished=False),
+            BarColumn(bar_width=24),
+            _Facts(),
             console=console,
             disable=not console.is_terminal,
         )
@@ -65,20 +57,16 @@ class TerminalDisplay:
 
     def begin(self, stage: str, total: int | None) -> None:
         """Start a bar; without a total it only moves."""
-        self._bar = self._progress.add_task(WORDS.get(stage, stage), total=total)
+        self._bar = self._progress.add_task(WORDS.get(stage, stage), total=total, done=0, of=total, seconds=0.0)
 
     def update(self, done: int) -> None:
         """Move the current bar."""
         if self._bar is not None:
-            self._progress.update(self._bar, completed=done)
+            self._progress.update(self._bar, completed=done, done=done)
 
     def end(self, stage: str, seconds: float) -> None:
         """Fill the current bar; where there is no terminal, print a line instead."""
-        if self._bar is None:
-            return
-        task = self._progress.tasks[self._bar]
-        self._progress.update(
-            self._bar, total=task.total or task.completed or 1, completed=task.total or task.completed or 1
-        )
+        if self._bar is not None:
+            self._progress.update(self._bar, total=1, completed=1, seconds=seconds)
         if not self._console.is_terminal:
             self._console.print(f"{WORDS.get(stage, stage)}: {seconds:.1f} s")
