@@ -2,12 +2,15 @@
 SHELL := /bin/bash
 PHOTOS ?= demo/orchard
 OUT ?= demo/out
+# Rendered under another name first, so that an interrupted rendering is not taken for a whole one.
+ORCHARD = [ -d demo/orchard ] || \
+	{ rm -rf demo/rendering && .venv/bin/verger sample demo/rendering && mv demo/rendering demo/orchard; }
 
 help:  ## List these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 14
 
 demo: .venv/.spark  ## Set up everything, render the built-in orchard, and run the whole path on it
-	@[ -d demo/orchard ] || .venv/bin/verger sample demo/orchard
+	@$(ORCHARD)
 	@.venv/bin/verger run $(PHOTOS) --to $(OUT)
 
 test: .venv/.dev  ## Set up everything, and run all tests
@@ -22,7 +25,7 @@ lint: .venv/.dev  ## Check style and types
 	@.venv/bin/mypy
 
 bench: .venv/.dev  ## Measure Verger against the hardware's limit, on PHOTOS=folder
-	@[ "$(PHOTOS)" != demo/orchard ] || [ -d demo/orchard ] || .venv/bin/verger sample demo/orchard
+	@$(ORCHARD)
 	@.venv/bin/python benchmarks/bench.py $(PHOTOS)
 
 clean:  ## Remove the environment and the demo

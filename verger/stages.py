@@ -49,11 +49,9 @@ class Stages:
         """Run a stage; yields what is to be called with the number of photos done."""
         self._display.begin(stage, total)
         start = time.perf_counter()
-        try:
-            yield self._display.update
-        finally:
-            self._seconds[stage] = time.perf_counter() - start
-            self._display.end(stage, self._seconds[stage])
+        yield self._display.update
+        self._seconds[stage] = time.perf_counter() - start
+        self._display.end(stage, self._seconds[stage])
 
     @property
     def seconds(self) -> dict[str, float]:
