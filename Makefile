@@ -4,7 +4,7 @@ PHOTOS ?= demo/orchard
 OUT ?= demo/out
 # Rendered under another name first, so that an interrupted rendering is not taken for a whole one.
 ORCHARD = [ -d demo/orchard ] || \
-	{ rm -rf demo/rendering && .venv/bin/verger sample demo/rendering && mv demo/rendering demo/orchard; }
+	{ rm -rf demo/rendering && .venv/bin/verger sample demo/rendering > /dev/null && mv demo/rendering demo/orchard; }
 
 help:  ## List these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 14
