@@ -22,7 +22,8 @@ from rich.console import Console
 from rich.table import Table
 
 import verger
-from verger.backbone import Backbone, load_backbone
+from verger.backbone import load_backbone
+from verger.network import Backbone
 from verger.vectors import BATCH_PHOTOS
 
 

@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper
 from PIL import Image
 
-from verger.backbone import Backbone
+from verger.network import Backbone
 from verger.photos import Photo
 from verger.session import spark_session
 

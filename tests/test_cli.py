@@ -25,8 +25,8 @@ def verger(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, st
 def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[str], command: list[str]) -> None:
     code, out, _ = verger(capsys, *command, "--help")
     assert code == 0
-    assert f"Example:\n{'    ' if command else '      '}verger {' '.join(command)}".split("\n")[0] in out
-    assert f"verger {command[0] if command else 'sample'}" in out
+    example = out.partition("Example:")[2].split("\n")[1].strip()
+    assert example.startswith(f"verger {command[0] if command else 'sample'}")
 
 
 @pytest.mark.parametrize(

@@ -138,6 +138,13 @@ def test_damage_anywhere_ends_in_pixels_or_a_cause_and_nothing_else() -> None:
             assert decode(bytes(damaged), 32, 1_000_000).pixels.shape == (32, 32, 3)
 
 
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P"])
+def test_a_large_photo_of_any_kind_looks_the_same_small(mode: str) -> None:
+    large = quadrants().resize((1280, 640), Image.Resampling.NEAREST).convert(mode)
+    expected = corners(encoded(quadrants().convert(mode), "PNG"))
+    assert_close(corners(encoded(large, "PNG")), expected, 4)
+
+
 def test_a_thumbnail_keeps_the_shape_and_loses_the_metadata() -> None:
     exif = Image.Exif()
     exif[0x0110] = "A camera with a name"

@@ -1,5 +1,6 @@
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,13 @@ def test_an_incremental_run_gives_what_a_fresh_one_gives(run, photos: Path, tmp_
     np.testing.assert_allclose(one, two, atol=1e-3)
 
 
+def test_a_run_from_another_thread_uses_the_session_that_is_there(run, spark, photos, tmp_path, network) -> None:
+    settings = Settings(source=str(photos), dest=str(tmp_path / "out"), backbone=network, image_size=32, components=2)
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(verger.run, settings).result()["photos"]["embedded"] == 12
+    assert spark.sparkContext.parallelize([1]).count() == 1  # and leaves it running
+
+
 def test_a_failed_photo_is_tried_again(run, photos: Path, tmp_path: Path) -> None:
     good = (photos / "apple" / "00.jpg").read_bytes()
     (photos / "apple" / "00.jpg").write_bytes(good[:200])
@@ -112,8 +120,16 @@ def test_only_bad_photos_end_the_run(run, photos: Path) -> None:
         path.write_bytes(b"words")
     with pytest.raises(RunFailedError, match="12 of 12 failed"):
         run()
-    with pytest.raises(RunFailedError, match="at least one photo that could be embedded"):
+    with pytest.raises(RunFailedError, match=r"never all.*12 of 12 failed \(12 not_an_image"):
         run(max_failed=1.0)
+
+
+def test_only_bad_photos_end_a_run_with_a_kept_projection_too(run, photos: Path) -> None:
+    run()
+    for path in photos.rglob("*.jpg"):
+        path.write_bytes(b"words")
+    with pytest.raises(RunFailedError, match="12 of 12 failed"):
+        run(max_failed=1.0, keep_projection=True)
 
 
 def test_a_kept_projection_projects_new_photos(run, photos: Path, tmp_path: Path) -> None:

@@ -23,11 +23,12 @@ LAYERS = [
     {"pipeline"},
     {"checks", "components", "manifest", "model", "previews", "report", "resume", "spark_pca", "vectors"},
     {"backbone", "parts", "photos", "projection", "sample", "session"},
-    {"architectures", "cache", "graph", "image", "keras_engine", "onnx_file", "orchard", "torch_file", "weights"},
+    {"architectures", "cache", "graph", "image", "keras_engine", "onnx_file", "orchard", "torch_file", "weights"}
+    | {"network"},
     {"settings", "stages", "storage"},
     {"errors"},
 ]
-WITHOUT_SPARK = {"backbone", "image", "projection", "sample", "storage", "photos", "parts", "report"}
+WITHOUT_SPARK = {"backbone", "network", "image", "projection", "sample", "storage", "photos", "parts", "report"}
 
 
 def imports(module: Path) -> set[str]:
@@ -78,6 +79,11 @@ def test_importing_it_needs_neither_spark_nor_tensorflow(module: str) -> None:
 
 def test_importing_verger_is_cheap_because_every_worker_does() -> None:
     assert run_python("import sys, verger; print(sorted({'onnx', 'numpy', 'pyarrow'} & sys.modules.keys()))") == "[]\n"
+
+
+def test_workers_need_neither_onnx_nor_h5py_nor_templates() -> None:
+    code = "import sys, verger.network, verger.vectors, verger.components, verger.previews"
+    assert run_python(code + "; print(sorted({'onnx', 'h5py', 'jinja2', 'google'} & sys.modules.keys()))") == "[]\n"
 
 
 def test_the_public_door_is_what_it_says() -> None:

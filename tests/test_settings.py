@@ -34,6 +34,18 @@ def test_a_bad_setting_is_refused_by_name(name: str, value: object) -> None:
         Settings(source="a", dest="b", **{name: value})  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("components", "0.9"), ("components", True), ("image_size", "224"), ("standardise", 1)]
+)
+def test_a_setting_of_another_type_is_refused(name: str, value: object) -> None:
+    with pytest.raises(SettingError, match=f"`{name}` to be of type.*Received: {name}="):
+        Settings(source="a", dest="b", **{name: value})  # type: ignore[arg-type]
+
+
+def test_a_whole_number_will_do_for_a_share_of_failures() -> None:
+    assert Settings(source="a", dest="b", max_failed=1).max_failed == 1
+
+
 def test_settings_do_not_change_once_made() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         Settings(source="a", dest="b").components = 3  # type: ignore[misc]

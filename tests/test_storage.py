@@ -1,10 +1,12 @@
 import os
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.fs
 import pytest
 
-from verger import SettingError
-from verger.storage import Bucket, Folder, contains, open_place
+from verger import SettingError, storage
+from verger.storage import Bucket, Folder, open_place, path_within
 
 ODD_NAMES = ["a b.jpg", "é.jpg", "100%.jpg", "a%20b.jpg", "a#b.jpg", "a+b.jpg", "a?b.jpg", "a\nb.jpg"]
 
@@ -70,10 +72,58 @@ def test_a_place_that_cannot_be_written_says_so_and_stays_clean(tmp_path: Path) 
     assert os.listdir(tmp_path) == ["file"]  # noqa: PTH208
 
 
-def test_a_place_contains_itself_and_what_lies_below() -> None:
+def test_a_place_lies_within_itself_and_what_is_above(tmp_path: Path) -> None:
     photos = open_place("/data/photos")
-    assert contains(photos, photos)
-    assert contains(photos, open_place("/data/photos/out"))
-    assert not contains(photos, open_place("/data/photos2"))
-    assert not contains(photos, open_place("s3://data/photos"))
-    assert contains(open_place("s3://b/k"), open_place("s3a://b/k/x"))
+    assert path_within(photos, photos) == ""
+    assert path_within(photos, open_place("/data/photos/out/x")) == "out/x"
+    assert path_within(photos, open_place("/data/photos2")) is None
+    assert path_within(photos, open_place("s3://data/photos")) is None
+    assert path_within(open_place("s3://b/k"), open_place("s3a://b/k/x")) == "x"
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "a_longer_name").symlink_to(tmp_path / "photos")
+    link = Folder(f"{tmp_path}/a_longer_name")
+    assert path_within(link, Folder(f"{tmp_path}/photos/out")) == "out"
+
+
+@pytest.mark.parametrize("uri", ["s3://AKIAX:secret@bucket/photos", "gs://user@bucket/x", "hdfs://a:secret@host/x"])
+def test_credentials_in_a_uri_are_refused_and_not_repeated(uri: str) -> None:
+    with pytest.raises(SettingError, match="without credentials") as raised:
+        open_place(uri)
+    assert "secret" not in str(raised.value)
+
+
+def test_an_azure_container_is_no_credential() -> None:
+    assert open_place("abfss://photos@account.dfs.core.windows.net/x").uri.endswith("account.dfs.core.windows.net/x")
+
+
+@pytest.fixture
+def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bucket:
+    """A bucket in a local folder: Arrow's own filesystem interface, without a server."""
+    local = pyarrow.fs.SubTreeFileSystem(str(tmp_path), pyarrow.fs.LocalFileSystem())
+    monkeypatch.setattr(storage, "_connect", lambda *names: (local, names[-1]))
+    (tmp_path / "key" / "a").mkdir(parents=True)
+    return Bucket("hdfs", "bucket", "key")
+
+
+def test_a_bucket_lists_reads_writes_and_deletes(bucket: Bucket) -> None:
+    assert bucket.exists()
+    bucket.check_writable()
+    bucket.write("a/é #+%.jpg", b"seven b")
+    assert [(file.path, file.bytes) for file in bucket.files()] == [("a/é #+%.jpg", 7)]
+    assert list(bucket.files("gone")) == []
+    assert bucket.read("a/é #+%.jpg") == b"seven b"
+    with bucket.open("a/é #+%.jpg") as file:
+        assert file.read_at(1, 6) == b"b"
+    bucket.delete("a/é #+%.jpg")
+    bucket.delete("a/é #+%.jpg")
+    with pytest.raises(FileNotFoundError):
+        bucket.read("a/é #+%.jpg")
+
+
+def test_what_arrow_raises_is_an_oserror(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: str) -> None:
+        raise pa.ArrowException("no credentials")
+
+    monkeypatch.setattr(storage, "_connect", broken)
+    with pytest.raises(OSError, match=r"abfs://c@a/k: no credentials"):
+        Bucket("abfs", "c@a", "k").exists()

@@ -8,7 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import mean_colour, photo, write_photo
 
-from verger.errors import PhotoError
+from verger.errors import PhotoError, RunFailedError
+from verger.network import Backbone, Network
 from verger.parts import FINGERPRINT, VECTORS, plan_parts
 from verger.photos import list_photos
 from verger.storage import Folder, Place
@@ -75,6 +76,20 @@ def test_writing_a_part_twice_gives_the_same_file(photos: Path, tmp_path: Path) 
     embed(photos, tmp_path / "b")
     one, two = ([(f.name, f.read_bytes()) for f in (tmp_path / run).rglob("*.parquet")] for run in "ab")
     assert one == two
+
+
+def test_a_network_that_gives_no_numbers_ends_the_run(photos: Path, tmp_path: Path) -> None:
+    class Broken(Backbone):
+        def load(self, threads: int = 1) -> Network:
+            return lambda pixels: np.full((len(pixels), 3 * threads), np.nan, np.float32)
+
+    broken = Broken("broken", "onnx", 32, 3, "another", "imagenet", b"")
+    part = plan_parts(list_photos(Folder(str(photos)), Folder("/nowhere"), 1).photos, 1000, 1, "f00d")[0]
+    with pytest.raises(
+        RunFailedError, match=r"finite numbers from broken.*ends with pear/07.jpg.*--normalisation, now imagenet"
+    ):
+        embed_part(part, (Folder(str(photos)), Folder(str(tmp_path / "out"))), broken, LIMITS)
+    assert not (tmp_path / "out").exists()
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import difflib
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,52 +33,9 @@ from verger.cache import cache_folder, find_entry, keep_entry
 from verger.errors import SettingError
 from verger.graph import NORMALISATIONS, WRAPPER_VERSION, ImageInput, Output, add_projection, wrap
 from verger.image import DECODING_VERSION
-from verger.onnx_file import choose_normalisation, find_output, image_input, open_session, read_onnx, run_session
+from verger.network import Backbone
+from verger.onnx_file import choose_normalisation, find_output, image_input, read_onnx
 from verger.weights import LITE0_BYTES, MOBILENET_BYTES, at_hand, read_keras, read_torch, weights_content
-
-Network = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
-
-
-@dataclass(frozen=True)
-class Backbone:
-    """A network, ready to travel.
-
-    Attributes:
-        name: "efficientnet_lite0", "mobilenet_v2", or a file's stem.
-        engine: "onnx" or "tensorflow".
-        image_size: side of the photos that it takes, in pixels.
-        vector_length: entries of the vectors that it makes, d.
-        fingerprint: 16 hexadecimal digits that change whenever vectors would; the same on every machine.
-        normalisation: what is done to the pixels first, a key of `verger.graph.NORMALISATIONS`.
-        graph: ONNX: the whole network, `pixels` uint8 `(n, size, size, 3)` → `vector` float32 `(n, d)`.
-            TensorFlow: the architecture as JSON, without weights.
-        weights: TensorFlow: every weight, in the order of `model.get_weights()`. ONNX: empty.
-    """
-
-    name: str
-    engine: str
-    image_size: int
-    vector_length: int
-    fingerprint: str
-    normalisation: str
-    graph: bytes = field(repr=False, compare=False)  # the fingerprint stands for both
-    weights: tuple[NDArray[Any], ...] = field(default=(), repr=False, compare=False)
-
-    def load(self, threads: int = 1) -> Network:
-        """The function from pixels, uint8 `(n, size, size, 3)`, RGB, to vectors, float32 `(n, d)`."""
-        if self.engine == "tensorflow":
-            run = keras_engine.load(self.graph.decode(), self.weights, self.normalisation, threads)
-        else:
-            session = open_session(self.graph, threads)
-
-            def run(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-                return run_session(session, pixels)
-
-        def network(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-            # Some operators have no answer for an empty batch; ours is an empty answer.
-            return run(pixels) if len(pixels) else np.empty((0, self.vector_length), dtype=np.float32)
-
-        return network
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,10 @@
 """Bad input, found before the first photo is read: each check raises one SettingError and changes nothing."""
 
-from verger.backbone import Backbone
 from verger.errors import RunFailedError, SettingError
+from verger.network import Backbone
 from verger.projection import Projection
 from verger.settings import Settings
-from verger.storage import Place, contains
+from verger.storage import Place, path_within
 from verger.vectors import EmbedResult
 
 PROJECTION = "model/projection.npz"
@@ -12,7 +12,7 @@ PROJECTION = "model/projection.npz"
 
 def check_places(source: Place, dest: Place) -> None:
     """SOURCE may hold DEST, but not the other way round; DEST can be written."""
-    if contains(dest, source):
+    if path_within(dest, source) is not None:
         raise SettingError(
             "a DEST that does not hold SOURCE", f"SOURCE {source.uri} inside DEST {dest.uri}", "Choose another --to."
         )
@@ -58,14 +58,14 @@ def check_failures(result: EmbedResult, found: int, max_failed: float, dest: Pla
     """Too many failed photos end the run, after everything it has was written.
 
     Raises:
-        RunFailedError: more than the share `max_failed` of the photos found have failed.
+        RunFailedError: more than the share `max_failed` of the photos found have failed, or all of them.
     """
     failed = len(result.failures)
-    if failed > max_failed * found:
+    if failed > max_failed * found or failed == found:
         counts = ", ".join(f"{count} {cause}" for cause, count in result.causes.most_common())
         example = result.failures[0][0]
         raise RunFailedError(
-            f"at most {max_failed:.1%} of the photos to fail (--max-failed {max_failed})",
+            f"at most {max_failed:.1%} of the photos to fail (--max-failed {max_failed}), and never all",
             f"{failed} of {found} failed ({counts}; for instance {example})",
             f"Mend or remove them, or raise --max-failed, and run again: the {found - failed} vectors "
             f"in {dest.uri} are kept.",

@@ -31,7 +31,7 @@ problems = Console(stderr=True, highlight=False)
 @click.version_option(__version__, message="verger %(version)s")
 @click.option("--debug", is_flag=True, help="Show the whole traceback of an error.")
 def cli(debug: bool) -> None:
-    r"""Fruit photos to vectors, vectors to components, on one laptop or on a Spark cluster.
+    """Fruit photos to vectors, vectors to components, on one laptop or on a Spark cluster.
 
     \b
     Example:
@@ -40,7 +40,7 @@ def cli(debug: bool) -> None:
     """
 
 
-class _Components(click.ParamType[int | float]):
+class _Components(click.ParamType):  # type: ignore[type-arg]  # generic only in the newest click
     name = "number|share"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | float:
@@ -99,7 +99,7 @@ def _read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> N
 )
 @settings_options
 def run(**settings: Any) -> None:
-    r"""Turn the photos of SOURCE into vectors, components and a report.
+    """Turn the photos of SOURCE into vectors, components and a report.
 
     Run it again after adding or changing photos: only those are embedded.
 
@@ -119,7 +119,7 @@ def run(**settings: Any) -> None:
 @click.option("--photos-per-kind", type=click.IntRange(1, 1000), default=12, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True, help="The same seed gives the same bytes.")
 def sample(directory: Path, *, awkward: bool, photos_per_kind: int, seed: int) -> None:
-    r"""Write the built-in orchard: a labelled set of rendered fruit photos.
+    """Write the built-in orchard: a labelled set of rendered fruit photos.
 
     \b
     Example:
@@ -140,7 +140,7 @@ def sample(directory: Path, *, awkward: bool, photos_per_kind: int, seed: int) -
 @click.argument("dest")
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest itself, for programs.")
 def show(dest: str, *, as_json: bool) -> None:
-    r"""Say what a finished run did.
+    """Say what a finished run did.
 
     \b
     Example:
@@ -158,7 +158,7 @@ def show(dest: str, *, as_json: bool) -> None:
 @click.argument("dest")
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 def export(dest: str, file: Path) -> None:
-    r"""Write the components of a finished run as CSV: path, label, c1, c2, …
+    """Write the components of a finished run as CSV: path, label, c1, c2, …
 
     \b
     Example:
@@ -171,7 +171,7 @@ def export(dest: str, file: Path) -> None:
 @cli.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 def backbones(*, as_json: bool) -> None:
-    r"""List the built-in networks, and where their weights come from.
+    """List the built-in networks, and where their weights come from.
 
     \b
     Example:

@@ -48,7 +48,7 @@ def gather_statistics(spark: "SparkSession", dest: Place, names: Sequence[str]) 
             .treeReduce(_merge)
         )
     if merged is None:
-        raise RunFailedError("at least one photo that could be embedded", "none", "See the causes above.")
+        raise RunFailedError("at least one photo that could be embedded", "none", "Mend them, and run again.")
     return merged
 
 
@@ -80,8 +80,10 @@ def project_parts(
     def task(name: str) -> tuple[int, list[Sampled]]:
         return project_part(dest, name, broadcast.value, every)
 
-    results = run_tasks(spark, names, task, progress)
-    broadcast.unpersist()
+    try:
+        results = run_tasks(spark, names, task, progress)
+    finally:
+        broadcast.destroy()
     return [sampled for _, of_part in results for sampled in of_part]
 
 

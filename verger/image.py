@@ -76,7 +76,10 @@ def _to_rgb(photo: Image.Image, size: int) -> Image.Image:
     elif photo.mode == "I":
         photo = Image.fromarray((np.clip(np.asarray(photo), 0, 65535) >> 8).astype(np.uint8))
     transparent = "A" in photo.getbands() or "transparency" in photo.info
-    colours = photo.convert("RGBA" if transparent else "RGB")
+    if photo.mode in ("RGB", "RGBA", "L") and (factor := min(photo.size) // (OVERSAMPLING * size)) > 1:
+        photo = photo.reduce(factor)  # before any copy is made: a large photo would fill a worker's memory
+    mode = "RGBA" if transparent else "RGB"
+    colours = photo if photo.mode == mode else photo.convert(mode)
     small = colours.resize((size, size), Image.Resampling.BILINEAR, reducing_gap=2.0)
     if not transparent:
         return small

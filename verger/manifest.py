@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from verger import __version__
-from verger.backbone import Backbone
 from verger.errors import SettingError
+from verger.network import Backbone
 from verger.photos import Listing
 from verger.projection import Projection
 from verger.resume import Remaining

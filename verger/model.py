@@ -1,7 +1,8 @@
 """The model folder of a run: what projects new photos, in NumPy, in Spark ML and in any ONNX runtime."""
 
-from verger.backbone import Backbone, fuse
+from verger.backbone import fuse
 from verger.checks import PROJECTION
+from verger.network import Backbone
 from verger.projection import Projection
 from verger.spark_pca import write_spark_pca
 from verger.storage import Place

@@ -3,18 +3,16 @@
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import onnxruntime
 from google.protobuf.message import DecodeError, EncodeError, Message
-from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, checker, load_model_from_string
 from onnx.external_data_helper import load_external_data_for_model
 from onnxruntime.capi import onnxruntime_pybind11_state as ort
 
 from verger.errors import SettingError
 from verger.graph import NORMALISATIONS, ImageInput, Output, wrap
+from verger.network import open_session, run_session
 
 _RUNTIME_ERRORS = (
     ort.Fail, ort.InvalidArgument, ort.InvalidGraph, ort.InvalidProtobuf, ort.NotImplemented, ort.RuntimeException,
@@ -132,20 +130,3 @@ def find_output(model: ModelProto, image: ImageInput, side: int, path: Path) -> 
     # The two equal sides are height and width; where that does not tell, the output is laid out as the input.
     layout = image.layout if (a == b) == (b == c) else ("nhwc" if a == b else "nchw")
     return Output(layout, c if layout == "nhwc" else a)
-
-
-def open_session(graph: bytes, threads: int = 1, *, quiet: bool = False) -> onnxruntime.InferenceSession:
-    """A session on the processor with `threads` threads, which sleep rather than spin between batches."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = threads
-    # Spinning threads look fast alone and rob the other tasks of the same machine.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
-    options.log_severity_level = 4 if quiet else 3  # errors arrive as exceptions; the log repeats them
-    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-
-
-def run_session(session: onnxruntime.InferenceSession, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """One batch through a wrapped network: uint8 `(n, side, side, 3)` → float32 `(n, d)`."""
-    answer: Any = session.run(["vector"], {"pixels": np.ascontiguousarray(pixels)})[0]
-    return np.ascontiguousarray(answer, dtype=np.float32)

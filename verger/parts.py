@@ -38,6 +38,7 @@ VECTORS = pa.schema(
 COMPONENTS = pa.schema([("path", pa.string()), ("label", pa.string()), ("components", pa.list_(pa.float32()))])
 # Aims of the planning: enough parts to show progress and to end together on every core, yet no tiny files.
 PARTS_PER_CORE, SMALLEST_PART = 16, 128
+TINY_PART = 8  # photos: below that, keeping one more core busy is not worth one more file
 
 
 class Part(NamedTuple):
@@ -78,8 +79,10 @@ def plan_parts(photos: Sequence[Photo], part_photos: int, cores: int, fingerprin
     count = len(photos)
     if count == 0:
         return []
-    wanted = max(-(-count // part_photos), min(cores * PARTS_PER_CORE, count // SMALLEST_PART), min(cores, count))
-    wanted = min(count, -(-wanted // cores) * cores)  # a whole number of rounds, so that the last round is full too
+    busy = min(cores, -(-count // TINY_PART))
+    wanted = max(-(-count // part_photos), min(cores * PARTS_PER_CORE, count // SMALLEST_PART), busy)
+    if wanted >= cores:
+        wanted = min(count, -(-wanted // cores) * cores)  # a whole number of rounds, so that the last is full too
     bounds = [count * i // wanted for i in range(wanted + 1)]
     slices = [photos[low:high] for low, high in pairwise(bounds)]
     return [Part(name_part(piece, fingerprint), piece) for piece in slices]
@@ -147,27 +150,21 @@ def _read_rows(dest: Place, name: str) -> IndexedPart:
         with dest.open(vectors_path(name)) as content, pq.ParquetFile(content) as file:
             fingerprint = (file.schema_arrow.metadata or {}).get(FINGERPRINT, b"").decode()
             table = file.read(["path", "label", "bytes", "modified", "error"])
+            table = table.set_column(3, "modified", table["modified"].cast(pa.int64()))
     except (pa.ArrowException, OSError, KeyError) as error:
         raise SettingError(
             "whole Parquet parts in vectors/",
             f"{vectors_path(name)}: {error}",
             "Delete that file and run again: its photos are embedded anew.",
         ) from error
-    columns = table.set_column(3, "modified", table["modified"].cast(pa.int64())).to_pydict()
+    columns = table.to_pydict()
     paths = zip(columns["path"], columns["label"], columns["bytes"], columns["modified"], strict=True)
     rows = [Row(Photo(*photo), error) for photo, error in zip(paths, columns["error"], strict=True)]
     return IndexedPart(name, fingerprint, rows)
 
 
-def rewrite_part(dest: Place, part: IndexedPart, kept: Sequence[Photo]) -> str | None:
-    """Replace a part by one that holds only the `kept` photos, with their labels as given.
-
-    The new part is whole before the old one goes, so that a kill in between leaves rows twice but never none: the next
-    run drops the second. Returns the new part's name, or None where nothing was kept.
-    """
-    if not kept:
-        dest.delete(vectors_path(part.name))
-        return None
+def rewrite_part(dest: Place, part: IndexedPart, kept: Sequence[Photo]) -> str:
+    """Write a part that holds only the `kept` photos of another, with their labels as given. Returns its name."""
     labels = {photo.path: photo.label for photo in kept}
     with dest.open(vectors_path(part.name)) as content:
         table = pq.read_table(io.BytesIO(content.read()))
@@ -176,8 +173,6 @@ def rewrite_part(dest: Place, part: IndexedPart, kept: Sequence[Photo]) -> str |
     table = table.set_column(1, "label", pa.array([labels[path] for path in paths], pa.string()))
     name = name_part(kept, part.fingerprint)
     dest.write(vectors_path(name), table_bytes(table))
-    if name != part.name:
-        dest.delete(vectors_path(part.name))
     return name
 
 

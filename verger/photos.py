@@ -1,12 +1,13 @@
 """The photos of a place: which files are photos, and what their folders call them."""
 
+import sys
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from verger.errors import SettingError
 from verger.stages import Progress
-from verger.storage import Place, contains
+from verger.storage import Place, path_within
 
 EXTENSIONS = frozenset({"jpg", "jpeg", "jpe", "jfif", "png", "webp", "gif", "bmp", "tif", "tiff"})
 
@@ -37,19 +38,19 @@ def list_photos(source: Place, dest: Place, label_level: int, progress: Progress
     Raises:
         SettingError: `source` is missing, unreadable or holds no photo; `label_level` is deeper than a photo's path.
     """
-    if not source.exists():
-        raise SettingError("a folder of photos", f"{source.uri}, which does not exist", "Check SOURCE.")
-    inside = dest.uri[len(source.uri) :].strip("/") + "/" if contains(source, dest) else None
+    inside = path_within(source, dest)
     name_of_source = source.uri.rstrip("/").rpartition("/")[2]
     listing = Listing()
     try:
+        if not source.exists():
+            raise SettingError("a folder of photos", f"{source.uri}, which does not exist", "Check SOURCE.")
         for file in source.files():
-            if inside and file.path.startswith(inside):
+            if inside and file.path.startswith(f"{inside}/"):
                 continue
             if reason := _why_left_out(file.path):
                 listing.left_out[reason] += 1
                 continue
-            label = label_of(file.path, label_level, name_of_source)
+            label = sys.intern(label_of(file.path, label_level, name_of_source))  # one string a label, not a photo
             listing.photos.append(Photo(file.path, label, file.bytes, file.modified_us))
             if len(listing.photos) % 1000 == 0:
                 progress(len(listing.photos))

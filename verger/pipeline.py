@@ -60,6 +60,7 @@ def run(settings: Settings, spark: "SparkSession | None" = None, display: Displa
             manifest = describe(settings, stages, session, work.backbone, counts, projection)
             labels = Counter(photo.label for photo in [*embedded.embedded, *work.remaining.kept])
             photos = make_map(session, work.source, sample, work.listing.photos, limits_of(settings))
+            remove_strangers(work.dest, names)  # once more: a worker of a killed run may have ended late
             shown = ReportData(labels, projection.spectrum, projection.total_variance, photos, embedded.failures)
             work.dest.write("report.html", render_report(manifest, shown).encode())
     manifest["seconds"] = stages.seconds
@@ -110,7 +111,7 @@ def reduce(
     every = -(-len(work.listing.photos) // MAP_PHOTOS)
     sample = project_parts(session, work.dest, names, projection, every, done)
     write_model(work.dest, work.backbone, projection)
-    return projection, sample
+    return projection, sample[:: max(1, -(-len(sample) // MAP_PHOTOS))]
 
 
 def limits_of(settings: Settings) -> Limits:

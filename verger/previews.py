@@ -7,7 +7,6 @@ from verger.components import Sampled
 from verger.errors import PhotoError
 from verger.image import thumbnail
 from verger.photos import Photo
-from verger.report import MapPhoto
 from verger.session import run_tasks
 from verger.storage import Place
 from verger.vectors import Limits, read_ahead
@@ -15,13 +14,17 @@ from verger.vectors import Limits, read_ahead
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+    from verger.report import MapPhoto
+
 SIDE_PIXELS = 96
 
 
 def make_map(
     spark: "SparkSession", source: Place, sample: Sequence[Sampled], photos: Sequence[Photo], limits: Limits
-) -> list[MapPhoto]:
+) -> "list[MapPhoto]":
     """The sampled photos with small JPEGs that carry no metadata; empty where a photo cannot be read any more."""
+    from verger.report import MapPhoto  # on the driver only: workers import this module, and need no templates
+
     sampled = {one.path for one in sample}
     wanted = [photo for photo in photos if photo.path in sampled]
     shares = min(4 * spark.sparkContext.defaultParallelism, len(wanted))

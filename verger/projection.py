@@ -52,17 +52,13 @@ class Projection:
     variance: NDArray[np.float64]  # (k,): variance along each component, largest first
     total_variance: float  # of what was projected: standardised or raw vectors
     spectrum: NDArray[np.float64]  # (r,): the variances of all components, k of them kept
+    standardised: bool = False  # vectors are divided by their standard deviations first
     fingerprint: str = ""  # of the network whose vectors it projects
 
     @property
     def explained_variance(self) -> float:
         """The share of the total variance that the kept components hold, in [0, 1]."""
         return float(self.variance.sum() / self.total_variance) if self.total_variance > 0 else 0.0
-
-    @property
-    def standardised(self) -> bool:
-        """True if vectors are divided by their standard deviations first."""
-        return bool(np.any(self.scale != 1.0))
 
     def apply(self, vectors: Vectors) -> NDArray[np.float32]:
         """Vectors (n, d) → components (n, k)."""
@@ -80,6 +76,7 @@ class Projection:
             variance=self.variance,
             total_variance=np.float64(self.total_variance),
             spectrum=self.spectrum,
+            standardised=np.bool_(self.standardised),
             fingerprint=np.str_(self.fingerprint),
         )
         return out.getvalue()
@@ -96,6 +93,7 @@ class Projection:
                     variance=arrays["variance"],
                     total_variance=float(arrays["total_variance"]),
                     spectrum=arrays["spectrum"],
+                    standardised=bool(arrays["standardised"]),
                     fingerprint=str(arrays["fingerprint"]),
                 )
         except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
@@ -132,7 +130,7 @@ def fit_projection(
     chosen = vectors[:, ::-1][:, :kept]
     largest = np.argmax(np.abs(chosen), axis=0)
     chosen = chosen * np.sign(chosen[largest, np.arange(kept)])
-    return Projection(statistics.mean, scale, chosen, spectrum[:kept], total, spectrum, fingerprint)
+    return Projection(statistics.mean, scale, chosen, spectrum[:kept], total, spectrum, standardise, fingerprint)
 
 
 def _how_many(components: int | float, spectrum: NDArray[np.float64], total: float, count: int) -> int:

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from verger.backbone import Backbone
 from verger.errors import SettingError
-from verger.parts import IndexedPart, rewrite_part
+from verger.network import Backbone
+from verger.parts import IndexedPart, rewrite_part, vectors_path
 from verger.photos import Listing, Photo
 from verger.projection import Projection
 from verger.storage import Place
@@ -73,12 +73,18 @@ def remaining_photos(photos: Sequence[Photo], index: Sequence[IndexedPart]) -> R
 
 
 def settle(dest: Place, index: Sequence[IndexedPart], remaining: Remaining) -> dict[str, list[Photo]]:
-    """Bring the parts in DEST to what `remaining` says of them; returns the photos of each part that is now there."""
+    """Bring the parts in DEST to what `remaining` says of them; returns the photos of each part that is now there.
+
+    Every new part is whole before any old one goes, so that a kill in between leaves rows twice but never none.
+    """
     settled: dict[str, list[Photo]] = {}
     for part in index:
         kept = remaining.parts[part.name]
         if kept == [row.photo for row in part.rows] and all(row.error is None for row in part.rows):
             settled[part.name] = kept
-        elif name := rewrite_part(dest, part, kept):
-            settled[name] = kept
+        elif kept:
+            settled[rewrite_part(dest, part, kept)] = kept
+    for part in index:
+        if part.name not in settled:
+            dest.delete(vectors_path(part.name))
     return settled

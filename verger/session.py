@@ -49,11 +49,12 @@ def spark_session(master: str | None, spark: "SparkSession | None" = None) -> "I
         yield spark
         return
     try:
+        from pyspark import SparkContext
         from pyspark.sql import SparkSession
     except ImportError as error:
         raise MissingError("pyspark", "none", "Install it: pip install 'verger[spark]'.") from error
-    if (running := SparkSession.getActiveSession()) is not None:
-        yield running
+    if SparkContext._active_spark_context is not None:  # one that this process runs already, in whatever thread
+        yield SparkSession.builder.getOrCreate()
         return
     session = _start(master)
     try:
@@ -72,7 +73,7 @@ def _start(master: str | None) -> "SparkSession":
         check_java()
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     settings = ALWAYS | ({} if submitted and not master else {"spark.master": master or "local[*]"})
-    if settings.get("spark.master", "").startswith("local["):
+    if re.match(r"local($|\[)", settings.get("spark.master", "")):
         # In local mode workers inherit the environment: one thread a task, on as many tasks as there are cores.
         os.environ.setdefault("OMP_NUM_THREADS", "1")
         settings |= LOCAL
@@ -92,7 +93,7 @@ def _start(master: str | None) -> "SparkSession":
 
 
 def _not_started(master: str, text: str) -> SettingError:
-    said = [line.strip() for line in text.splitlines() if "Exception" in line or "Error" in line]
+    said = [line.strip() for line in text.splitlines() if re.search(r"\w(Exception|Error): ", line)]
     return SettingError(
         f"a Spark that starts on {master}",
         said[0] if said else text.strip(),

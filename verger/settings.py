@@ -5,7 +5,7 @@ The command line, `VERGER_*` environment variables and TOML files are all made f
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -50,17 +50,28 @@ class Settings:
     master: str | None = _setting(None, "Spark master URL [default: what spark-submit says, otherwise local[*]].")
 
     def __post_init__(self) -> None:
+        for setting in fields(self):
+            self._check_type(setting)
         self._check_projection()
         self._check_range("image_size", 32, 2048)
         self._check_range("label_level", 1, 64)
         self._check_range("part_photos", 1, 100_000)
         self._check_range("max_bytes", 1, 2**31 - 1)
-        self._check_range("max_pixels", 1, 2**31 - 1)
+        self._check_range("max_pixels", 1, 178_956_970)  # Pillow itself takes no more
         self._check_range("max_failed", 0.0, 1.0)
         for name in ("engine", "normalisation"):
             value, choices = getattr(self, name), self._field(name).metadata["choices"]
             if value is not None and value not in choices:
                 raise SettingError(f"`{name}` to be one of {', '.join(choices)}", f"{name}={value!r}", "Choose one.")
+
+    def _check_type(self, setting: Field[Any]) -> None:
+        value, kind = getattr(self, setting.name), setting.type
+        fits = isinstance(value, bool) if kind is bool else not isinstance(value, bool)
+        whole_for_float = kind is float and isinstance(value, int)
+        if not fits or not (whole_for_float or isinstance(value, kind)):  # type: ignore[arg-type]  # never a string here
+            wanted = getattr(kind, "__name__", str(kind))
+            received = f"{setting.name}={value!r} ({type(value).__name__})"
+            raise SettingError(f"`{setting.name}` to be of type {wanted}", received, "Give such a value.")
 
     def _check_projection(self) -> None:
         value = self.components

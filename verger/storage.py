@@ -5,6 +5,7 @@ values that travel to Spark workers; every process opens its own connection, wit
 travels.
 """
 
+import contextlib
 import os
 import secrets
 import tempfile
@@ -135,13 +136,9 @@ class Bucket:
     def uri(self) -> str:
         return f"{self.scheme}://{self.authority}/{self.key}".rstrip("/")
 
-    @property
-    def _root(self) -> tuple[pyarrow.fs.FileSystem, str]:
-        return _connect(self.scheme, self.authority, self.key)
-
     def exists(self) -> bool:
-        system, root = self._root
-        return bool(system.get_file_info(root).type == pyarrow.fs.FileType.Directory)
+        with self._connected() as (system, root):
+            return bool(system.get_file_info(root).type == pyarrow.fs.FileType.Directory)
 
     def check_writable(self) -> None:
         name = f"{TEMPORARY_PREFIX}{secrets.token_hex(4)}{TEMPORARY_SUFFIX}"
@@ -149,43 +146,45 @@ class Bucket:
         self.delete(name)
 
     def files(self, folder: str = "") -> Iterator[StoredFile]:
-        system, root = self._root
-        top = f"{root}/{folder}" if folder else root
-        selector = pyarrow.fs.FileSelector(top, allow_not_found=True, recursive=True)
-        for info in system.get_file_info(selector):
-            if info.type == pyarrow.fs.FileType.File:
-                yield StoredFile(info.path[len(root) + 1 :], info.size, (info.mtime_ns or 0) // 1000)
+        with self._connected() as (system, root):
+            top = f"{root}/{folder}" if folder else root
+            selector = pyarrow.fs.FileSelector(top, allow_not_found=True, recursive=True)
+            for info in system.get_file_info(selector):
+                if info.type == pyarrow.fs.FileType.File:
+                    yield StoredFile(info.path[len(root) + 1 :], info.size, (info.mtime_ns or 0) // 1000)
 
     def read(self, path: str) -> bytes:
-        system, root = self._root
-        with system.open_input_stream(f"{root}/{path}") as file:
+        with self._connected() as (system, root), system.open_input_stream(f"{root}/{path}") as file:
             return bytes(file.read())
 
     def open(self, path: str) -> pa.NativeFile:
-        system, root = self._root
-        return system.open_input_file(f"{root}/{path}")
+        with self._connected() as (system, root):
+            return system.open_input_file(f"{root}/{path}")
 
     def write(self, path: str, content: bytes | pa.Buffer) -> None:
         # An object appears when its upload is complete; HDFS has no such promise, but a rename that is one.
-        system, root = self._root
-        target = f"{root}/{path}"
-        if self.scheme != "hdfs":
-            with system.open_output_stream(target) as file:
+        with self._connected() as (system, root):
+            target = f"{root}/{path}"
+            folder, _, name = target.rpartition("/")
+            temporary = f"{folder}/{TEMPORARY_PREFIX}{name}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}"
+            if self.scheme == "hdfs":
+                system.create_dir(folder, recursive=True)
+            with system.open_output_stream(temporary if self.scheme == "hdfs" else target) as file:
                 file.write(content)
-            return
-        folder, _, name = target.rpartition("/")
-        system.create_dir(folder, recursive=True)
-        temporary = f"{folder}/{TEMPORARY_PREFIX}{name}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}"
-        with system.open_output_stream(temporary) as file:
-            file.write(content)
-        system.move(temporary, target)
+            if self.scheme == "hdfs":
+                system.move(temporary, target)
 
     def delete(self, path: str) -> None:
-        system, root = self._root
-        try:
+        with self._connected() as (system, root), contextlib.suppress(FileNotFoundError):
             system.delete_file(f"{root}/{path}")
-        except FileNotFoundError:
-            return
+
+    @contextlib.contextmanager
+    def _connected(self) -> Iterator[tuple[pyarrow.fs.FileSystem, str]]:
+        """The filesystem and the path in it. Whatever Arrow raises becomes an OSError, as on local disk."""
+        try:
+            yield _connect(self.scheme, self.authority, self.key)
+        except pa.ArrowException as error:
+            raise OSError(f"{self.uri}: {error}") from error
 
 
 @lru_cache(maxsize=16)
@@ -213,12 +212,19 @@ def open_place(uri: str) -> Place:
             repr(uri),
             "Write for instance s3://my-bucket/photos.",
         )
+    if ":" in authority.rpartition("@")[0] or ("@" in authority and scheme not in {"abfs", "abfss"}):
+        raise SettingError(
+            "a URI without credentials: it is shown, and written to the manifest",
+            f"a {scheme}: URI with some (not repeated here)",
+            "Give them through the environment or a role, as the store's own tools take them.",
+        )
     return Bucket(SCHEMES[scheme], authority, key.strip("/"))
 
 
-def contains(outer: Place, inner: Place) -> bool:
-    """True if `inner` lies in `outer`, or is the same place."""
+def path_within(outer: Place, inner: Place) -> str | None:
+    """Where `inner` lies in `outer`: "" if it is the same place, None if it lies elsewhere."""
     a, b = outer.uri, inner.uri
     if isinstance(outer, Folder) and isinstance(inner, Folder):
         a, b = os.path.realpath(a), os.path.realpath(b)
-    return f"{b}/".startswith(f"{a.rstrip('/')}/")
+    a, b = f"{a.rstrip('/')}/", f"{b.rstrip('/')}/"
+    return b[len(a) :].rstrip("/") if b.startswith(a) else None

@@ -16,17 +16,18 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from verger.errors import Cause, PhotoError
+from verger.errors import Cause, PhotoError, RunFailedError
 from verger.image import Decoded, decode
 from verger.parts import FINGERPRINT, VECTORS, Part, list_column, table_bytes
 from verger.photos import Photo
+from verger.session import run_tasks
 from verger.stages import Progress
 from verger.storage import Place
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-    from verger.backbone import Backbone, Network
+    from verger.network import Backbone, Network
 
 BATCH_PHOTOS = 8  # more does not make the network faster on a CPU, and costs memory
 READS_IN_FLIGHT = 16
@@ -71,19 +72,20 @@ def embed_parts(
         limits: larger photos fail as `too_large` or `too_many_pixels`.
         progress: called with the number of photos done, as parts finish.
     """
-    from verger.session import run_tasks
-
     if not parts:
         return EmbedResult()
     source, dest = places
     weights = spark.sparkContext.broadcast(backbone)
+    threads = int(spark.sparkContext.getConf().get("spark.task.cpus", "1") or 1)
 
     def task(part: Part) -> tuple[int, list[tuple[str, Cause]]]:
-        failures = embed_part(part, (source, dest), weights.value, limits)
+        failures = embed_part(part, (source, dest), weights.value, limits, threads)
         return len(part.photos), failures
 
-    results = run_tasks(spark, parts, task, progress)
-    weights.unpersist()
+    try:
+        results = run_tasks(spark, parts, task, progress)
+    finally:
+        weights.destroy()
     failures = [failure for _, of_part in results for failure in of_part]
     failed = {path for path, _ in failures}
     embedded = [photo for part in parts for photo in part.photos if photo.path not in failed]
@@ -91,11 +93,11 @@ def embed_parts(
 
 
 def embed_part(
-    part: Part, places: tuple[Place, Place], backbone: "Backbone", limits: Limits
+    part: Part, places: tuple[Place, Place], backbone: "Backbone", limits: Limits, threads: int = 1
 ) -> list[tuple[str, Cause]]:
     """One task: read, decode, embed and write one part. Returns its failures."""
     source, dest = places
-    network = _network(backbone)
+    network = _network(backbone, threads)
     rows: list[dict[str, Any]] = []
     vectors: list[NDArray[np.float32]] = []
     batch: list[NDArray[np.uint8]] = []
@@ -105,23 +107,34 @@ def embed_part(
         if decoded:
             batch.append(decoded.pixels)
         if len(batch) == BATCH_PHOTOS:
-            vectors.append(network(np.stack(batch)))
+            vectors.append(_finite(network(np.stack(batch)), photo, backbone))
             batch.clear()
     if batch:
-        vectors.append(network(np.stack(batch)))
+        vectors.append(_finite(network(np.stack(batch)), part.photos[-1], backbone))
     matrix = np.concatenate(vectors) if vectors else np.empty((0, backbone.vector_length), np.float32)
     dest.write(part.path, table_bytes(_table(rows, matrix, backbone.fingerprint)))
     return [(row["path"], row["error"]) for row in rows if row["error"]]
 
 
+def _finite(vectors: NDArray[np.float32], last: Photo, backbone: "Backbone") -> NDArray[np.float32]:
+    """The vectors of a batch. One number that is none would spoil the components of every photo, so it ends the run."""
+    if not np.isfinite(vectors).all():
+        raise RunFailedError(
+            f"finite numbers from {backbone.name}",
+            f"infinite ones, or none, in the batch that ends with {last.path}",
+            f"Check the network, and how it wants its pixels (--normalisation, now {backbone.normalisation}).",
+        )
+    return vectors
+
+
 _loaded: dict[str, "Network"] = {}
 
 
-def _network(backbone: "Backbone") -> "Network":
+def _network(backbone: "Backbone", threads: int) -> "Network":
     """The network, built once in this process and kept for the tasks that follow."""
     if backbone.fingerprint not in _loaded:
         _loaded.clear()  # one at a time: a network holds memory
-        _loaded[backbone.fingerprint] = backbone.load()
+        _loaded[backbone.fingerprint] = backbone.load(threads)
     return _loaded[backbone.fingerprint]
 
 
