@@ -13,7 +13,7 @@ from PIL import Image
 
 from verger.network import Backbone
 from verger.photos import Photo
-from verger.session import spark_session
+from verger.session import spark_context
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -30,8 +30,10 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 @pytest.fixture(scope="session")
 def spark() -> "Iterator[SparkSession]":
     """One session for all tests: starting one takes seconds. Two cores, so that tasks do run side by side."""
-    with spark_session("local[2]") as session:
-        yield session
+    from pyspark.sql import SparkSession
+
+    with spark_context("local[2]"):
+        yield SparkSession.builder.getOrCreate()
 
 
 @pytest.fixture(scope="session")

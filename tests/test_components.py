@@ -39,7 +39,7 @@ NAMES = ["0", "1", "2", "3", "4"]
 
 @pytest.mark.spark
 def test_statistics_gathered_in_spark_are_those_of_all_vectors(spark, dest: Folder) -> None:
-    gathered, whole = gather_statistics(spark, dest, NAMES), Statistics.of(vectors())
+    gathered, whole = gather_statistics(spark.sparkContext, dest, NAMES), Statistics.of(vectors())
     assert gathered.count == 100
     np.testing.assert_allclose(gathered.mean, whole.mean, rtol=1e-9)
     np.testing.assert_allclose(gathered.scatter, whole.scatter, rtol=1e-9)
@@ -48,7 +48,7 @@ def test_statistics_gathered_in_spark_are_those_of_all_vectors(spark, dest: Fold
 @pytest.mark.spark
 def test_no_vector_at_all_is_said(spark, dest: Folder) -> None:
     with pytest.raises(RunFailedError, match="at least one photo"):
-        gather_statistics(spark, dest, ["4"])
+        gather_statistics(spark.sparkContext, dest, ["4"])
 
 
 @pytest.mark.spark
@@ -56,7 +56,7 @@ def test_components_equal_spark_mls_and_its_model_reads_ours(spark, dest: Folder
     from pyspark.ml.feature import PCA, PCAModel
     from pyspark.ml.linalg import Vectors
 
-    projection = fit_projection(gather_statistics(spark, dest, NAMES), 5)
+    projection = fit_projection(gather_statistics(spark.sparkContext, dest, NAMES), 5)
     frame = spark.createDataFrame([(Vectors.dense(v),) for v in vectors().tolist()], ["vector"])
     theirs = PCA(k=5, inputCol="vector", outputCol="components").fit(frame)
     loadings = theirs.pc.toArray()
@@ -78,7 +78,7 @@ def test_components_equal_spark_mls_and_its_model_reads_ours(spark, dest: Folder
 def test_every_vector_is_projected_and_every_nth_photo_sampled(spark, dest: Folder) -> None:
     projection = fit_projection(Statistics.of(vectors()), 3)
     done: list[int] = []
-    sample = project_parts(spark, dest, NAMES, projection, 10, done.append)
+    sample = project_parts(spark.sparkContext, dest, NAMES, projection, 10, done.append)
     assert done[-1] == 100
     written = np.concatenate(
         [np.array(pq.read_table(Path(dest.root, components_path(n)))["components"].to_pylist()) for n in NAMES[:4]]

@@ -21,6 +21,7 @@ MODULES = sorted((ROOT / "verger").rglob("*.py"))
 LAYERS = [
     {"cli", "__main__", "tables", "terminal", "export"},
     {"pipeline"},
+    {"daemon"},
     {"checks", "components", "manifest", "model", "previews", "report", "resume", "spark_pca", "vectors"},
     {"backbone", "parts", "photos", "projection", "sample", "session"},
     {"architectures", "cache", "graph", "image", "keras_engine", "onnx_file", "orchard", "torch_file", "weights"}

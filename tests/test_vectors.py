@@ -86,7 +86,7 @@ def test_a_network_that_gives_no_numbers_ends_the_run(photos: Path, tmp_path: Pa
     broken = Broken("broken", "onnx", 32, 3, "another", "imagenet", b"")
     part = plan_parts(list_photos(Folder(str(photos)), Folder("/nowhere"), 1).photos, 1000, 1, "f00d")[0]
     with pytest.raises(
-        RunFailedError, match=r"finite numbers from broken.*ends with pear/07.jpg.*--normalisation, now imagenet"
+        RunFailedError, match=r"finite numbers from broken.*for apple/00.jpg.*--normalisation, now imagenet"
     ):
         embed_part(part, (Folder(str(photos)), Folder(str(tmp_path / "out"))), broken, LIMITS)
     assert not (tmp_path / "out").exists()

@@ -18,7 +18,7 @@ from verger.stages import Progress
 from verger.storage import Place
 
 if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
+    from pyspark import SparkContext
 
 
 class Sampled(NamedTuple):
@@ -30,7 +30,7 @@ class Sampled(NamedTuple):
     y: float
 
 
-def gather_statistics(spark: "SparkSession", dest: Place, names: Sequence[str]) -> Statistics:
+def gather_statistics(context: "SparkContext", dest: Place, names: Sequence[str]) -> Statistics:
     """Count, mean and centred cross-products of every vector in the named parts.
 
     Each core sums up its share of the parts, and the sums (d² numbers each) are merged pairwise in a tree, so that the
@@ -39,7 +39,6 @@ def gather_statistics(spark: "SparkSession", dest: Place, names: Sequence[str]) 
     Raises:
         RunFailedError: there is no vector at all.
     """
-    context = spark.sparkContext
     shares = min(len(names), context.defaultParallelism)
     with explained_failures():
         merged = (
@@ -67,7 +66,7 @@ def _merge(a: Statistics | None, b: Statistics | None) -> Statistics | None:
 
 
 def project_parts(
-    spark: "SparkSession",
+    context: "SparkContext",
     dest: Place,
     names: Sequence[str],
     projection: Projection,
@@ -75,13 +74,13 @@ def project_parts(
     progress: Progress,
 ) -> list[Sampled]:
     """Write the components of every vector in the named parts; returns every `every`-th photo for the report."""
-    broadcast = spark.sparkContext.broadcast(projection)
+    broadcast = context.broadcast(projection)
 
     def task(name: str) -> tuple[int, list[Sampled]]:
         return project_part(dest, name, broadcast.value, every)
 
     try:
-        results = run_tasks(spark, names, task, progress)
+        results = run_tasks(context, names, task, progress)
     finally:
         broadcast.destroy()
     return [sampled for _, of_part in results for sampled in of_part]

@@ -21,7 +21,7 @@ from verger.storage import Place, open_place
 from verger.vectors import EmbedResult
 
 if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
+    from pyspark import SparkContext
 
 NAME = "manifest.json"
 
@@ -41,7 +41,7 @@ def count_photos(listing: Listing, embedded: EmbedResult, remaining: Remaining) 
 def describe(
     settings: Settings,
     stages: Stages,
-    spark: "SparkSession",
+    context: "SparkContext",
     backbone: Backbone,
     photos: Mapping[str, Any],
     projection: Projection,
@@ -54,7 +54,7 @@ def describe(
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "source": open_place(settings.source).uri,
         "settings": asdict(settings),
-        "spark": {"version": spark.version, "master": spark.sparkContext.master},
+        "spark": {"version": context.version, "master": context.master},
         "backbone": {
             "name": backbone.name,
             "engine": backbone.engine,

@@ -91,7 +91,9 @@ def plan_parts(photos: Sequence[Photo], part_photos: int, cores: int, fingerprin
 def table_bytes(table: pa.Table) -> pa.Buffer:
     """A table as the content of a Parquet file; the same table gives the same bytes."""
     out = pa.BufferOutputStream()
-    pq.write_table(table, out, compression="zstd")
+    # A dictionary of floats that hardly ever repeat is work for nothing.
+    repeated = [name for name in ("label", "error") if name in table.column_names]
+    pq.write_table(table, out, compression="zstd", use_dictionary=repeated)
     return out.getvalue()
 
 

@@ -15,13 +15,14 @@ from verger.previews import make_map
 from verger.projection import Projection, fit_projection
 from verger.report import ReportData, render_report
 from verger.resume import Work, of_this_network, remaining_photos, settle
-from verger.session import spark_session
+from verger.session import spark_context
 from verger.settings import Settings
 from verger.stages import Display, Progress, Quiet, Stages
 from verger.storage import open_place
 from verger.vectors import EmbedResult, Limits, embed_parts
 
 if TYPE_CHECKING:
+    from pyspark import SparkContext
     from pyspark.sql import SparkSession
 
 MAP_PHOTOS = 2_000  # how many photos the report's map shows at most
@@ -49,17 +50,17 @@ def run(settings: Settings, spark: "SparkSession | None" = None, display: Displa
         work = prepare(settings, done)
     with ExitStack() as stack:
         with stages("start"):
-            session = stack.enter_context(spark_session(settings.master, spark))
+            context = stack.enter_context(spark_context(settings.master, spark))
         with stages("embed", len(work.remaining.photos)) as done:
-            embedded, names = embed(session, work, settings, done)
+            embedded, names = embed(context, work, settings, done)
         check_failures(embedded, len(work.listing.photos), settings.max_failed, work.dest)
         with stages("components", len(work.listing.photos)) as done:
-            projection, sample = reduce(session, work, names, settings, done)
+            projection, sample = reduce(context, work, names, settings, done)
         with stages("report"):
             counts = count_photos(work.listing, embedded, work.remaining)
-            manifest = describe(settings, stages, session, work.backbone, counts, projection)
+            manifest = describe(settings, stages, context, work.backbone, counts, projection)
             labels = Counter(photo.label for photo in [*embedded.embedded, *work.remaining.kept])
-            photos = make_map(session, work.source, sample, work.listing.photos, limits_of(settings))
+            photos = make_map(context, work.source, sample, work.listing.photos, limits_of(settings))
             remove_strangers(work.dest, names)  # once more: a worker of a killed run may have ended late
             shown = ReportData(labels, projection.spectrum, projection.total_variance, photos, embedded.failures)
             work.dest.write("report.html", render_report(manifest, shown).encode())
@@ -86,30 +87,30 @@ def prepare(settings: Settings, done: Progress) -> Work:
     return Work(source, dest, backbone, listing, index, remaining_photos(listing.photos, index), projection)
 
 
-def embed(session: "SparkSession", work: Work, settings: Settings, done: Progress) -> tuple[EmbedResult, list[str]]:
+def embed(context: "SparkContext", work: Work, settings: Settings, done: Progress) -> tuple[EmbedResult, list[str]]:
     """Photos → vectors, on disk before anything reads them: the network runs once per photo. Names all parts."""
     remove_manifest(work.dest)
     kept = settle(work.dest, work.index, work.remaining)
-    cores = session.sparkContext.defaultParallelism
+    cores = context.defaultParallelism
     parts = plan_parts(work.remaining.photos, settings.part_photos, cores, work.backbone.fingerprint)
-    embedded = embed_parts(session, (work.source, work.dest), parts, work.backbone, limits_of(settings), done)
+    embedded = embed_parts(context, (work.source, work.dest), parts, work.backbone, limits_of(settings), done)
     names = sorted({*kept, *(part.name for part in parts)})
     remove_strangers(work.dest, names)
     return embedded, names
 
 
 def reduce(
-    session: "SparkSession", work: Work, names: list[str], settings: Settings, done: Progress
+    context: "SparkContext", work: Work, names: list[str], settings: Settings, done: Progress
 ) -> tuple[Projection, list[Sampled]]:
     """Vectors → components, by a projection fitted on all of them or kept from an earlier run."""
     projection = work.projection or fit_projection(
-        gather_statistics(session, work.dest, names),
+        gather_statistics(context, work.dest, names),
         settings.components,
         standardise=settings.standardise,
         fingerprint=work.backbone.fingerprint,
     )
     every = -(-len(work.listing.photos) // MAP_PHOTOS)
-    sample = project_parts(session, work.dest, names, projection, every, done)
+    sample = project_parts(context, work.dest, names, projection, every, done)
     write_model(work.dest, work.backbone, projection)
     return projection, sample[:: max(1, -(-len(sample) // MAP_PHOTOS))]
 

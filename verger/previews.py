@@ -12,7 +12,7 @@ from verger.storage import Place
 from verger.vectors import Limits, read_ahead
 
 if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
+    from pyspark import SparkContext
 
     from verger.report import MapPhoto
 
@@ -20,20 +20,20 @@ SIDE_PIXELS = 96
 
 
 def make_map(
-    spark: "SparkSession", source: Place, sample: Sequence[Sampled], photos: Sequence[Photo], limits: Limits
+    context: "SparkContext", source: Place, sample: Sequence[Sampled], photos: Sequence[Photo], limits: Limits
 ) -> "list[MapPhoto]":
     """The sampled photos with small JPEGs that carry no metadata; empty where a photo cannot be read any more."""
     from verger.report import MapPhoto  # on the driver only: workers import this module, and need no templates
 
     sampled = {one.path for one in sample}
     wanted = [photo for photo in photos if photo.path in sampled]
-    shares = min(4 * spark.sparkContext.defaultParallelism, len(wanted))
+    shares = min(4 * context.defaultParallelism, len(wanted))
     groups = [wanted[i::shares] for i in range(shares)]
 
     def task(group: Sequence[Photo]) -> tuple[int, dict[str, bytes]]:
         return len(group), thumbnails_of(source, group, limits)
 
-    made = {path: image for _, images in run_tasks(spark, groups, task) for path, image in images.items()}
+    made = {path: image for _, images in run_tasks(context, groups, task) for path, image in images.items()}
     return [MapPhoto(one.path, one.label, one.x, one.y, made[one.path]) for one in sample]
 
 

@@ -1,0 +1,32 @@
+"""Spark's Python daemon with what our tasks need already loaded: its workers are forked, and start at once.
+
+Spark starts one daemon an executor, which forks a worker for every core. Left alone, each worker loads NumPy, Arrow,
+ONNX Runtime and the rest by itself, and PySpark from a zip file, which is compiled anew each time. Loading is safe
+before a fork as long as no thread is started; ONNX sessions, which start some, are made by the workers.
+"""
+
+import sys
+from pathlib import Path
+
+
+def without_zips(paths: list[str]) -> list[str]:
+    """Import paths without Spark's zip where the same modules lie unpacked, and compiled, beside it."""
+    return [path for path in paths if not (path.endswith("pyspark.zip") and _unpacked(Path(path)))]
+
+
+def _unpacked(zipped: Path) -> bool:
+    """In the pip package, pyspark/python/lib/pyspark.zip holds what pyspark/ holds."""
+    return (zipped.parents[2] / "worker.py").is_file() and zipped.parents[2].name == "pyspark"
+
+
+if __name__ == "__main__":
+    sys.path[:] = without_zips(sys.path)
+
+    from pyspark import daemon
+
+    import verger.components
+    import verger.network
+    import verger.previews
+    import verger.vectors  # noqa: F401  (loaded for the workers)
+
+    daemon.manager()
