@@ -12,7 +12,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from verger.errors import Cause, PhotoError
 
-DECODING_VERSION = 2  # to be raised whenever the same photo would give other pixels: it is part of every fingerprint
+DECODING_VERSION = 1  # to be raised whenever the same photo would give other pixels: it is part of every fingerprint
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"GIF8", b"BM", b"II*\x00", b"MM\x00*")
 # EXIF's eight ways to hold a camera, as what makes the photo upright again (EXIF 2.3, tag 0x0112).
