@@ -1,11 +1,10 @@
-"""A photo's bytes → pixels for the network: upright, RGB, resized; or a named failure. Pillow, OpenCV and NumPy."""
+"""A photo's bytes → pixels for the network: upright, RGB, resized; or a named failure. Pure Pillow and NumPy."""
 
 import io
 import struct
 import warnings
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
@@ -63,14 +62,14 @@ def decode(content: bytes, size: int, max_pixels: int) -> Decoded:
     except MemoryError:
         raise PhotoError("too_many_pixels") from None
     if turn in UPRIGHT:  # turning the small square costs less than turning the photo
-        small = np.asarray(Image.fromarray(small).transpose(UPRIGHT[turn]))
+        small = small.transpose(UPRIGHT[turn])
         if turn >= 5:
             width, height = height, width
-    return Decoded(small, width, height)
+    return Decoded(np.asarray(small), width, height)
 
 
-def _to_rgb(photo: Image.Image, size: int) -> NDArray[np.uint8]:
-    """The photo as RGB on white, (size, size, 3)."""
+def _to_rgb(photo: Image.Image, size: int) -> Image.Image:
+    """The photo as RGB on white, `size` pixels square. Antialiased, so that a large photo does not glitter."""
     if photo.mode.startswith("I;16"):
         # Pillow's own conversion cuts 16-bit values off at 255 instead of scaling them.
         photo = Image.fromarray((np.asarray(photo) >> 8).astype(np.uint8))
@@ -79,22 +78,12 @@ def _to_rgb(photo: Image.Image, size: int) -> NDArray[np.uint8]:
     transparent = "A" in photo.getbands() or "transparency" in photo.info
     if photo.mode in ("RGB", "RGBA", "L") and (factor := min(photo.size) // (OVERSAMPLING * size)) > 1:
         photo = photo.reduce(factor)  # before any copy is made: a large photo would fill a worker's memory
+    mode = "RGBA" if transparent else "RGB"
+    colours = photo if photo.mode == mode else photo.convert(mode)
+    small = colours.resize((size, size), Image.Resampling.BILINEAR)
     if not transparent:
-        return _resize(np.asarray(photo if photo.mode == "RGB" else photo.convert("RGB")), size)
-    # Pillow weighs colours by their alpha as it resizes; otherwise what is transparent would bleed into what is not.
-    small = photo.convert("RGBA").resize((size, size), Image.Resampling.BILINEAR)
-    white = Image.new("RGBA", small.size, "white")
-    return np.asarray(Image.alpha_composite(white, small).convert("RGB"))
-
-
-def _resize(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """Pixels (h, w, 3) → (size, size, 3): by the mean of areas where it shrinks, so that nothing glitters.
-
-    OpenCV does in 0.06 ms what takes Pillow 0.45 (100 × 100 → 224 × 224), to within 1 of 255.
-    """
-    shrinks = min(pixels.shape[:2]) >= size
-    small = cv2.resize(pixels, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-    return small.astype(np.uint8, copy=False)
+        return small
+    return Image.alpha_composite(Image.new("RGBA", small.size, "white"), small).convert("RGB")
 
 
 def _cause(error: Exception, content: bytes) -> Cause:
