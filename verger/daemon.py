@@ -16,7 +16,8 @@ def without_zips(paths: list[str]) -> list[str]:
 
 def _unpacked(zipped: Path) -> bool:
     """In the pip package, pyspark/python/lib/pyspark.zip holds what pyspark/ holds."""
-    return (zipped.parents[2] / "worker.py").is_file() and zipped.parents[2].name == "pyspark"
+    package = zipped.absolute().parent.parent.parent  # a cluster may put the zip anywhere, or name it without a folder
+    return package.name == "pyspark" and (package / "worker.py").is_file()
 
 
 if __name__ == "__main__":
