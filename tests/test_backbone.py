@@ -92,7 +92,7 @@ def test_the_graph_is_valid_onnx_with_the_promised_face(lite0):
 
 def test_the_fingerprint_is_the_same_on_every_machine(lite0):
     # If this fails, vectors changed: raise a version, and say in the changelog that runs start afresh.
-    assert lite0.fingerprint == "70d7991fdfb35747"
+    assert lite0.fingerprint == "7c82fd05351e4938"
 
 
 def test_the_fingerprint_changes_with_the_image_size(lite0, cache):

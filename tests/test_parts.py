@@ -14,6 +14,7 @@ from verger.parts import (
     VECTORS,
     list_column,
     name_part,
+    part_lengths,
     plan_parts,
     read_index,
     remove_strangers,
@@ -31,20 +32,32 @@ def many(count: int):
 
 
 @given(count=st.integers(0, 30_000), cores=st.integers(1, 200), most=st.integers(1, 5000))
-def test_every_photo_is_in_one_part_and_parts_are_even(count: int, cores: int, most: int) -> None:
+def test_every_photo_is_in_one_part_and_no_core_is_idle(count: int, cores: int, most: int) -> None:
     parts = plan_parts(range(count), most, cores, "f") if count == 0 else plan_parts(many(count), most, cores, "f")
     lengths = [len(part.photos) for part in parts]
     assert sum(lengths) == count
     assert [one for part in parts for one in part.photos] == many(count)
     if count:
         assert max(lengths) <= most
-        assert max(lengths) - min(lengths) <= 1
-        assert len(parts) >= min(cores, -(-count // 8))
-        assert len(parts) % cores == 0 or len(parts) < cores or len(parts) == count
+        assert lengths == sorted(lengths, reverse=True)
+        share = -(-count // min(cores, -(-count // 8)))
+        assert lengths[0] <= (share if share <= 128 else max(128, share // 8 + 1))
 
 
-def test_a_large_run_has_parts_of_about_the_asked_length() -> None:
-    assert [len(part.photos) for part in plan_parts(many(100_000), 1000, 2, "f")] == [1000] * 100
+@pytest.mark.parametrize(
+    ("count", "most", "cores", "expected"),
+    [
+        (0, 1000, 2, []),
+        (12, 1000, 2, [6, 6]),
+        (144, 1000, 2, [72, 72]),
+        (1000, 1000, 2, [128] * 4 + [122, 91, 68, 64, 64, 64, 15]),
+        (9_800, 1000, 2, [613] * 12 + [611, 458, 343, 258, 193, 145, 109, 81, 64, 64, 64, 54]),
+        (100_000, 1000, 2, [1000] * 97 + [750, 562, 422, 316, 237, 178, 133, 100, 75, 64, 64, 64, 35]),
+        (100, 10, 4, [10] * 10),
+    ],
+)
+def test_parts_are_long_first_and_short_at_the_end(count: int, most: int, cores: int, expected: list[int]) -> None:
+    assert part_lengths(count, most, cores) == expected
 
 
 def test_a_part_is_named_by_its_photos_and_its_network() -> None:

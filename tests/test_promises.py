@@ -19,17 +19,21 @@ MODULES = sorted((ROOT / "verger").rglob("*.py"))
 
 # Lower layers never import higher ones.
 LAYERS = [
-    {"cli", "__main__", "tables", "terminal", "export"},
-    {"pipeline"},
-    {"daemon"},
-    {"checks", "components", "manifest", "model", "previews", "report", "resume", "spark_pca", "vectors"},
-    {"backbone", "parts", "photos", "projection", "sample", "session"},
-    {"architectures", "cache", "graph", "image", "keras_engine", "onnx_file", "orchard", "torch_file", "weights"}
-    | {"network"},
-    {"settings", "stages", "storage"},
-    {"errors"},
+    set(names.split())
+    for names in (
+        "cli __main__ tables terminal export",
+        "pipeline",
+        "daemon",
+        "calibration checks components manifest model previews report resume spark_pca vectors",
+        "reading",
+        "backbone parts photos projection quantise sample session",
+        "architectures cache graph image keras_engine network onnx_file orchard torch_file weights",
+        "settings stages storage",
+        "errors",
+    )
 ]
-WITHOUT_SPARK = {"backbone", "network", "image", "projection", "sample", "storage", "photos", "parts", "report"}
+WITHOUT_SPARK = {"backbone", "calibration", "image", "network", "parts", "photos", "projection", "quantise", "reading"}
+WITHOUT_SPARK |= {"report", "sample", "storage"}
 
 
 def imports(module: Path) -> set[str]:

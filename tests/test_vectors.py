@@ -1,19 +1,17 @@
-import threading
-import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from conftest import mean_colour, photo, write_photo
+from conftest import mean_colour, write_photo
 
-from verger.errors import PhotoError, RunFailedError
-from verger.network import Backbone, Network
+from verger.errors import RunFailedError
+from verger.network import ONE_THREAD, Backbone, Network, Placement
 from verger.parts import FINGERPRINT, VECTORS, plan_parts
 from verger.photos import list_photos
-from verger.storage import Folder, Place
-from verger.vectors import Limits, embed_part, read_ahead
+from verger.settings import Limits
+from verger.storage import Folder
+from verger.vectors import embed_part
 
 LIMITS = Limits(max_bytes=1_000_000, max_pixels=1_000_000)
 
@@ -80,8 +78,8 @@ def test_writing_a_part_twice_gives_the_same_file(photos: Path, tmp_path: Path) 
 
 def test_a_network_that_gives_no_numbers_ends_the_run(photos: Path, tmp_path: Path) -> None:
     class Broken(Backbone):
-        def load(self, threads: int = 1) -> Network:
-            return lambda pixels: np.full((len(pixels), 3 * threads), np.nan, np.float32)
+        def load(self, placement: Placement = ONE_THREAD) -> Network:
+            return lambda pixels: np.full((len(pixels), 3 * placement.threads), np.nan, np.float32)
 
     broken = Broken("broken", "onnx", 32, 3, "another", "imagenet", b"")
     part = plan_parts(list_photos(Folder(str(photos)), Folder("/nowhere"), 1).photos, 1000, 1, "f00d")[0]
@@ -90,58 +88,3 @@ def test_a_network_that_gives_no_numbers_ends_the_run(photos: Path, tmp_path: Pa
     ):
         embed_part(part, (Folder(str(photos)), Folder(str(tmp_path / "out"))), broken, LIMITS)
     assert not (tmp_path / "out").exists()
-
-
-@dataclass(frozen=True)
-class Slow(Folder):
-    """Storage that takes its time, and counts how many reads are under way at once."""
-
-    seconds: float = 0.02
-
-    def read(self, path: str) -> bytes:
-        with _counted:
-            _under_way.append(path)
-        time.sleep(self.seconds)
-        content = super().read(path)
-        with _counted:
-            _most.append(len(_under_way))
-            _under_way.remove(path)
-        return content
-
-
-_counted, _under_way, _most = threading.Lock(), list[str](), list[int]()
-
-
-def test_reads_run_ahead_in_order_and_within_bounds(tmp_path: Path) -> None:
-    _most.clear()
-    for i in range(60):
-        (tmp_path / f"{i:02}").write_bytes(bytes([i]))
-    photos = [photo(f"{i:02}") for i in range(60)]
-    place: Place = Slow(str(tmp_path))
-    assert [content for _, content in read_ahead(place, photos, 10)] == [bytes([i]) for i in range(60)]
-    assert 4 <= max(_most) <= 16
-
-
-def test_reading_ahead_holds_few_large_photos_at_once(tmp_path: Path) -> None:
-    _most.clear()
-    for i in range(6):
-        (tmp_path / str(i)).write_bytes(b"x")
-    photos = [photo(str(i), size=30_000_000) for i in range(6)]
-    assert len(list(read_ahead(Slow(str(tmp_path)), photos, 40_000_000))) == 6
-    assert max(_most) <= 2
-
-
-@pytest.mark.parametrize(("name", "cause"), [("gone.jpg", "vanished"), ("folder", "unreadable")])
-def test_a_photo_that_cannot_be_read_has_a_cause(tmp_path: Path, name: str, cause: str) -> None:
-    (tmp_path / "folder").mkdir()
-    [(_, content)] = read_ahead(Folder(str(tmp_path)), [photo(name)], 10)
-    assert isinstance(content, PhotoError)
-    assert content.cause == cause
-
-
-def test_closing_the_reader_early_leaves_no_thread(tmp_path: Path) -> None:
-    (tmp_path / "1").write_bytes(b"x")
-    reader = read_ahead(Folder(str(tmp_path)), [photo("1")] * 40, 10)
-    next(reader)
-    reader.close()  # type: ignore[attr-defined]
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("read")]

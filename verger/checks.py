@@ -1,7 +1,11 @@
 """Bad input, found before the first photo is read: each check raises one SettingError and changes nothing."""
 
+import os
+
+import onnxruntime
+
 from verger.errors import RunFailedError, SettingError
-from verger.network import Backbone
+from verger.network import CUDA, Backbone, count_gpus
 from verger.projection import Projection
 from verger.settings import Settings
 from verger.storage import Place, path_within
@@ -20,6 +24,22 @@ def check_places(source: Place, dest: Place) -> None:
         dest.check_writable()
     except OSError as error:
         raise SettingError("a DEST that can be written", f"{dest.uri}: {error}", "Choose another --to.") from error
+
+
+def check_device(settings: Settings) -> None:
+    """A GPU must be there where the network is to run; on a cluster, only its workers can tell."""
+    elsewhere = "PYSPARK_GATEWAY_PORT" in os.environ or not (settings.master or "local").startswith("local")
+    if settings.device == "cpu" or elsewhere:
+        return
+    if CUDA not in (offered := onnxruntime.get_available_providers()):
+        raise SettingError(
+            "ONNX Runtime with CUDA, for --device cuda",
+            f"one that offers {', '.join(offered)}",
+            "Install it: pip uninstall onnxruntime; pip install 'verger[gpu]'. Or leave --device out.",
+        )
+    if not count_gpus():
+        advice = "Check `nvidia-smi` and CUDA_VISIBLE_DEVICES, or leave --device out."
+        raise SettingError("an NVIDIA GPU, for --device cuda", "none that this process may use", advice)
 
 
 def check_components(settings: Settings, backbone: Backbone, photos: int) -> None:

@@ -3,12 +3,14 @@
 Each task reads whole parts with pyarrow, so that no vector crosses the JVM.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from verger.errors import RunFailedError
 from verger.parts import COMPONENTS, components_path, list_column, table_bytes, vector_matrix, vectors_path
@@ -19,6 +21,9 @@ from verger.storage import Place
 
 if TYPE_CHECKING:
     from pyspark import SparkContext
+
+
+BLOCK_VECTORS = 2048
 
 
 class Sampled(NamedTuple):
@@ -53,12 +58,23 @@ def gather_statistics(context: "SparkContext", dest: Place, names: Sequence[str]
 
 def _statistics(dest: Place, names: Iterable[str]) -> Statistics | None:
     total: Statistics | None = None
+    for block in _blocks(dest, names):
+        total = _merge(total, Statistics.of(block))
+    return total
+
+
+def _blocks(dest: Place, names: Iterable[str]) -> Iterator[NDArray[np.float32]]:
+    """The vectors of parts, (n, d), small parts put together: merging sums takes as long as summing 500 vectors."""
+    waiting: list[NDArray[np.float32]] = []
     for name in names:
         column = _read(dest, name, ["vector"])["vector"]
         if len(column):  # a part may hold failed photos only
-            vectors = vector_matrix(column, len(column[0]))
-            total = _merge(total, Statistics.of(vectors))
-    return total
+            waiting.append(vector_matrix(column, len(column[0])))
+        if sum(map(len, waiting)) >= BLOCK_VECTORS:
+            yield np.concatenate(waiting)
+            waiting.clear()
+    if waiting:
+        yield np.concatenate(waiting)
 
 
 def _merge(a: Statistics | None, b: Statistics | None) -> Statistics | None:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-WRAPPER_VERSION = 1  # part of the fingerprint: raise it when the same network would give other vectors
+WRAPPER_VERSION = 2  # part of the fingerprint: raise it when the same network would give other vectors
 OPSET, IR_VERSION = 13, 8  # old enough for every ONNX runtime of the last years
 
 Layout = Literal["nchw", "nhwc"]
@@ -94,7 +94,8 @@ def wrap(network: ModelProto, image: ImageInput, side: int, normalisation: str, 
     model.CopyFrom(network)
     graph = model.graph
     _prefix_names(graph)
-    before = _pixels_to_image(image, normalisation)
+    opset = next(imported.version for imported in model.opset_import if imported.domain in ("", "ai.onnx"))
+    before = _pixels_to_image(image, normalisation, opset)
     after = _output_to_vector("network/" + network.graph.output[0].name, output)
     nodes = [*before.nodes, *graph.node, *after.nodes]
     del graph.node[:]
@@ -125,21 +126,33 @@ def _prefix_names(graph: GraphProto) -> None:
     del graph.quantization_annotation[:]  # refers to tensors by name; runtimes do not use it
 
 
-def _pixels_to_image(image: ImageInput, normalisation: str) -> GraphBuilder:
+def _pixels_to_image(image: ImageInput, normalisation: str, opset: int) -> GraphBuilder:
     builder = GraphBuilder("verger/before/")
-    channels = (1, 3, 1, 1) if image.layout == "nchw" else (1, 1, 1, 3)
     x = "pixels"
     if image.layout == "nchw":  # first of all: transposing bytes is four times cheaper than transposing floats
         x = builder.add("Transpose", [x], perm=[0, 3, 1, 2])
     if image.element != TensorProto.UINT8:
-        x = builder.add("Cast", [x], to=TensorProto.FLOAT)
-        offset, scale = (np.array(v, dtype=np.float32).reshape(channels) for v in NORMALISATIONS[normalisation])
-        if offset.any():
-            x = builder.add("Sub", [x, builder.constant(offset)])
-        if (scale != 1.0).any():
-            x = builder.add("Div", [x, builder.constant(scale)])
+        offset, scale = (np.array(value, dtype=np.float32) for value in NORMALISATIONS[normalisation])
+        if opset >= 10 and len({*offset}) == len({*scale}) == 1:
+            x = _normalise_in_one(builder, x, float(offset[0]), float(scale[0]))
+        else:
+            channels = (1, 3, 1, 1) if image.layout == "nchw" else (1, 1, 1, 3)
+            x = builder.add("Cast", [x], to=TensorProto.FLOAT)
+            x = builder.add("Sub", [x, builder.constant(offset.reshape(channels))])
+            x = builder.add("Div", [x, builder.constant(scale.reshape(channels))])
     builder.add("Cast", [x], "network/" + image.name, to=image.element)  # runtimes drop it where it does nothing
     return builder
+
+
+def _normalise_in_one(builder: GraphBuilder, x: str, offset: float, scale: float) -> str:
+    """(x − offset) / scale of bytes in a single pass, or in two where the offset is no whole number.
+
+    Cast, subtraction and division would be three, together a thirtieth of the network's time.
+    """
+    whole = int(offset)
+    zero = builder.constant(np.array(whole, dtype=np.uint8))
+    x = builder.add("DequantizeLinear", [x, builder.scalar(1 / scale), zero])
+    return builder.add("Sub", [x, builder.scalar((offset - whole) / scale)]) if offset != whole else x
 
 
 def _output_to_vector(x: str, output: Output | None) -> GraphBuilder:

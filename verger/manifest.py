@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from verger import __version__
 from verger.errors import SettingError
-from verger.network import Backbone
 from verger.photos import Listing
 from verger.projection import Projection
-from verger.resume import Remaining
+from verger.resume import Remaining, Work
 from verger.settings import Settings
 from verger.stages import Stages
 from verger.storage import Place, open_place
@@ -42,12 +41,13 @@ def describe(
     settings: Settings,
     stages: Stages,
     context: "SparkContext",
-    backbone: Backbone,
-    photos: Mapping[str, Any],
+    work: Work,
+    embedded: EmbedResult,
     projection: Projection,
 ) -> dict[str, Any]:
     """The manifest of a run. Nothing in it is secret or personal: settings hold no credential."""
-    seconds = stages.seconds
+    seconds, backbone = stages.seconds, work.backbone
+    photos = count_photos(work.listing, embedded, work.remaining)
     return {
         "verger": __version__,
         "started": stages.started.isoformat(timespec="seconds"),
@@ -62,8 +62,9 @@ def describe(
             "vector_length": backbone.vector_length,
             "image_size": backbone.image_size,
             "normalisation": backbone.normalisation,
+            "precision": backbone.precision,
         },
-        "photos": dict(photos),
+        "photos": photos,
         "projection": {
             "components": projection.components.shape[1],
             "explained_variance": projection.explained_variance,

@@ -8,7 +8,7 @@ import io
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -36,8 +36,8 @@ VECTORS = pa.schema(
     ]
 )
 COMPONENTS = pa.schema([("path", pa.string()), ("label", pa.string()), ("components", pa.list_(pa.float32()))])
-# Aims of the planning: enough parts to show progress and to end together on every core, yet no tiny files.
-PARTS_PER_CORE, SMALLEST_PART = 16, 128
+# Aims of the planning: enough parts to show progress, small ones last so that all cores end together, no tiny files.
+PARTS_PER_CORE, SMALLEST_PART = 8, 64
 TINY_PART = 8  # photos: below that, keeping one more core busy is not worth one more file
 
 
@@ -72,20 +72,28 @@ def name_part(photos: Iterable[Photo], fingerprint: str) -> str:
 
 
 def plan_parts(photos: Sequence[Photo], part_photos: int, cores: int, fingerprint: str) -> list[Part]:
-    """Cut photos into parts of nearly equal length, at most `part_photos` each.
-
-    A small run still gives every core something to do; a large one has neither tiny files nor hour-long tasks.
-    """
-    count = len(photos)
-    if count == 0:
-        return []
-    busy = min(cores, -(-count // TINY_PART))
-    wanted = max(-(-count // part_photos), min(cores * PARTS_PER_CORE, count // SMALLEST_PART), busy)
-    if wanted >= cores:
-        wanted = min(count, -(-wanted // cores) * cores)  # a whole number of rounds, so that the last is full too
-    bounds = [count * i // wanted for i in range(wanted + 1)]
+    """Cut photos into parts of at most `part_photos` each, the largest first."""
+    bounds = [0, *accumulate(part_lengths(len(photos), part_photos, cores))]
     slices = [photos[low:high] for low, high in pairwise(bounds)]
     return [Part(name_part(piece, fingerprint), piece) for piece in slices]
+
+
+def part_lengths(count: int, most: int, cores: int) -> list[int]:
+    """How many photos each part takes, so that a small run keeps every core busy, and all cores end together.
+
+    Towards the end, a part is half of a core's share of what is left: guided self-scheduling (Polychronopoulos and
+    Kuck 1987, IEEE Transactions on Computers C-36).
+    """
+    if count == 0:
+        return []
+    share = -(-count // min(cores, -(-count // TINY_PART)))  # of every core
+    most = min(most, max(2 * SMALLEST_PART, -(-share // PARTS_PER_CORE)))
+    least = share if share <= 2 * SMALLEST_PART else SMALLEST_PART
+    lengths = []
+    while count:
+        lengths.append(min(count, most, max(least, count // (2 * cores))))
+        count -= lengths[-1]
+    return lengths
 
 
 def table_bytes(table: pa.Table) -> pa.Buffer:

@@ -5,9 +5,10 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from verger.backbone import load_backbone
-from verger.checks import check_components, check_failures, check_places, read_kept_projection
+from verger.calibration import keep_network, to_int8
+from verger.checks import check_components, check_device, check_failures, check_places, read_kept_projection
 from verger.components import Sampled, gather_statistics, project_parts
-from verger.manifest import count_photos, describe, remove_manifest, write_manifest
+from verger.manifest import describe, remove_manifest, write_manifest
 from verger.model import write_model
 from verger.parts import plan_parts, read_index, remove_strangers
 from verger.photos import list_photos
@@ -19,7 +20,7 @@ from verger.session import spark_context
 from verger.settings import Settings
 from verger.stages import Display, Progress, Quiet, Stages
 from verger.storage import open_place
-from verger.vectors import EmbedResult, Limits, embed_parts
+from verger.vectors import EmbedResult, embed_parts
 
 if TYPE_CHECKING:
     from pyspark import SparkContext
@@ -46,21 +47,19 @@ def run(settings: Settings, spark: "SparkSession | None" = None, display: Displa
         RunFailedError: the run had to stop; what is done stays done.
     """
     stages = Stages(display or Quiet())
-    with stages("list") as done:
-        work = prepare(settings, done)
+    work = prepare(settings, stages)
     with ExitStack() as stack:
         with stages("start"):
-            context = stack.enter_context(spark_context(settings.master, spark))
+            context = stack.enter_context(spark_context(settings.master, spark, settings.device))
         with stages("embed", len(work.remaining.photos)) as done:
             embedded, names = embed(context, work, settings, done)
         check_failures(embedded, len(work.listing.photos), settings.max_failed, work.dest)
         with stages("components", len(work.listing.photos)) as done:
             projection, sample = reduce(context, work, names, settings, done)
         with stages("report"):
-            counts = count_photos(work.listing, embedded, work.remaining)
-            manifest = describe(settings, stages, context, work.backbone, counts, projection)
+            manifest = describe(settings, stages, context, work, embedded, projection)
             labels = Counter(photo.label for photo in [*embedded.embedded, *work.remaining.kept])
-            photos = make_map(context, work.source, sample, work.listing.photos, limits_of(settings))
+            photos = make_map(context, work.source, sample, work.listing.photos, settings.limits)
             remove_strangers(work.dest, names)  # once more: a worker of a killed run may have ended late
             shown = ReportData(labels, projection.spectrum, projection.total_variance, photos, embedded.failures)
             work.dest.write("report.html", render_report(manifest, shown).encode())
@@ -69,19 +68,24 @@ def run(settings: Settings, spark: "SparkSession | None" = None, display: Displa
     return manifest
 
 
-def prepare(settings: Settings, done: Progress) -> Work:
+def prepare(settings: Settings, stages: Stages) -> Work:
     """Find out what there is to do; refuse what can be refused, before Spark starts and before anything changes."""
     source, dest = open_place(settings.source), open_place(settings.dest)
-    backbone = load_backbone(
-        settings.backbone,
-        weights=settings.weights,
-        engine=settings.engine,
-        image_size=settings.image_size,
-        normalisation=settings.normalisation,
-    )
-    check_places(source, dest)
-    listing = list_photos(source, dest, settings.label_level, done)
-    check_components(settings, backbone, len(listing.photos))
+    with stages("list") as done:
+        check_device(settings)
+        backbone = load_backbone(
+            settings.backbone,
+            weights=settings.weights,
+            engine=settings.engine,
+            image_size=settings.image_size,
+            normalisation=settings.normalisation,
+        )
+        check_places(source, dest)
+        listing = list_photos(source, dest, settings.label_level, done)
+        check_components(settings, backbone, len(listing.photos))
+    if settings.precision == "int8":
+        with stages("calibrate"):
+            backbone = to_int8(backbone, (source, dest), listing.photos, settings)
     projection = read_kept_projection(dest, backbone) if settings.keep_projection else None
     index = of_this_network(read_index(dest), backbone, dest, restart=settings.restart)
     return Work(source, dest, backbone, listing, index, remaining_photos(listing.photos, index), projection)
@@ -90,10 +94,11 @@ def prepare(settings: Settings, done: Progress) -> Work:
 def embed(context: "SparkContext", work: Work, settings: Settings, done: Progress) -> tuple[EmbedResult, list[str]]:
     """Photos → vectors, on disk before anything reads them: the network runs once per photo. Names all parts."""
     remove_manifest(work.dest)
+    keep_network(work.dest, work.backbone)
     kept = settle(work.dest, work.index, work.remaining)
     cores = context.defaultParallelism
     parts = plan_parts(work.remaining.photos, settings.part_photos, cores, work.backbone.fingerprint)
-    embedded = embed_parts(context, (work.source, work.dest), parts, work.backbone, limits_of(settings), done)
+    embedded = embed_parts(context, (work.source, work.dest), parts, work.backbone, settings, done)
     names = sorted({*kept, *(part.name for part in parts)})
     remove_strangers(work.dest, names)
     return embedded, names
@@ -113,8 +118,3 @@ def reduce(
     sample = project_parts(context, work.dest, names, projection, every, done)
     write_model(work.dest, work.backbone, projection)
     return projection, sample[:: max(1, -(-len(sample) // MAP_PHOTOS))]
-
-
-def limits_of(settings: Settings) -> Limits:
-    """What a photo may weigh."""
-    return Limits(settings.max_bytes, settings.max_pixels)

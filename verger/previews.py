@@ -7,9 +7,10 @@ from verger.components import Sampled
 from verger.errors import PhotoError
 from verger.image import thumbnail
 from verger.photos import Photo
+from verger.reading import read_ahead, read_photo
 from verger.session import run_tasks
+from verger.settings import Limits
 from verger.storage import Place
-from verger.vectors import Limits, read_ahead
 
 if TYPE_CHECKING:
     from pyspark import SparkContext
@@ -40,9 +41,15 @@ def make_map(
 def thumbnails_of(source: Place, photos: Sequence[Photo], limits: Limits) -> dict[str, bytes]:
     """One task: thumbnails of some photos."""
     made = {}
-    for photo, content in read_ahead(source, photos, limits.max_bytes):
-        try:
-            made[photo.path] = thumbnail(content, SIDE_PIXELS, limits.max_pixels) if isinstance(content, bytes) else b""
-        except PhotoError:
-            made[photo.path] = b""
+
+    def read(photo: Photo) -> tuple[Photo, bytes | PhotoError]:
+        return photo, read_photo(source, photo, limits.max_bytes)
+
+    for group in read_ahead(read, photos):
+        for photo, content in group:
+            try:
+                image = thumbnail(content, SIDE_PIXELS, limits.max_pixels) if isinstance(content, bytes) else b""
+            except PhotoError:
+                image = b""
+            made[photo.path] = image
     return made

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from verger.errors import RunFailedError, SettingError
 
@@ -123,7 +124,9 @@ def fit_projection(
         deviation = np.sqrt(np.diagonal(covariance))
         scale = np.where(deviation > 0, deviation, 1.0)
         covariance = covariance / np.outer(scale, scale)
-    values, vectors = np.linalg.eigh(covariance)  # ascending
+    # More threads win nothing at this size, and lose tenfold where other programs keep the cores busy.
+    with threadpool_limits(1):
+        values, vectors = np.linalg.eigh(covariance)  # ascending
     spectrum = np.clip(values[::-1], 0.0, None)  # rounding may leave a zero slightly below zero
     total = float(np.trace(covariance))
     kept = _how_many(components, spectrum, total, count)

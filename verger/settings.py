@@ -7,12 +7,21 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from verger.errors import SettingError
 
 ENGINES = ("onnx", "tensorflow")
+PRECISIONS = ("float32", "int8")
+DEVICES = ("cpu", "cuda")
 NORMALISATIONS = ("signed", "unit", "imagenet", "raw")
+
+
+class Limits(NamedTuple):
+    """What a photo may weigh."""
+
+    max_bytes: int
+    max_pixels: int
 
 
 def _setting(default: Any, text: str, **extra: Any) -> Any:
@@ -32,6 +41,12 @@ class Settings:
     backbone: str = _setting("efficientnet_lite0", "A built-in network's name, or FILE.onnx, or FILE.keras.")
     weights: str | None = _setting(None, "Weights file for a built-in network, instead of its usual source.")
     engine: str = _setting("onnx", "What runs the network.", choices=ENGINES)
+    precision: str = _setting(
+        "float32",
+        "Numbers that the network computes with: int8 is faster and less exact, calibrated on photos of the run.",
+        choices=PRECISIONS,
+    )
+    device: str = _setting("cpu", "Where the network runs: cuda takes one worker for each NVIDIA GPU.", choices=DEVICES)
     image_size: int = _setting(224, "Side of the square that photos are resized to, in pixels.")
     normalisation: str | None = _setting(
         None,
@@ -59,10 +74,16 @@ class Settings:
         self._check_range("max_bytes", 1, 2**31 - 1)
         self._check_range("max_pixels", 1, 178_956_970)  # Pillow itself takes no more
         self._check_range("max_failed", 0.0, 1.0)
-        for name in ("engine", "normalisation"):
-            value, choices = getattr(self, name), self._field(name).metadata["choices"]
-            if value is not None and value not in choices:
-                raise SettingError(f"`{name}` to be one of {', '.join(choices)}", f"{name}={value!r}", "Choose one.")
+        for setting in fields(self):
+            value, choices = getattr(self, setting.name), setting.metadata.get("choices", ())
+            if choices and value is not None and value not in choices:
+                wanted = f"`{setting.name}` to be one of {', '.join(choices)}"
+                raise SettingError(wanted, f"{setting.name}={value!r}", "Choose one.")
+
+    @property
+    def limits(self) -> Limits:
+        """What a photo may weigh."""
+        return Limits(self.max_bytes, self.max_pixels)
 
     def _check_type(self, setting: Field[Any]) -> None:
         value, kind = getattr(self, setting.name), setting.type
@@ -92,10 +113,6 @@ class Settings:
         value = getattr(self, name)
         if not low <= value <= high:
             raise SettingError(f"`{name}` between {low} and {high}", f"{name}={value}", "Choose a value in that range.")
-
-    @classmethod
-    def _field(cls, name: str) -> Any:
-        return next(f for f in fields(cls) if f.name == name)
 
 
 def parse_components(text: str) -> int | float:

@@ -10,6 +10,7 @@ from rich.text import Text
 WORDS = {
     "render": "Rendering the orchard",
     "list": "Listing photos",
+    "calibrate": "Calibrating int8",
     "start": "Starting Spark",
     "embed": "Photos to vectors",
     "components": "Vectors to components",

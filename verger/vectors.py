@@ -6,11 +6,10 @@ the vectors cross the JVM. A photo that cannot be embedded becomes a row with it
 """
 
 import hashlib
-from collections import Counter, deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,9 +17,12 @@ from numpy.typing import NDArray
 
 from verger.errors import Cause, PhotoError, RunFailedError
 from verger.image import decode
+from verger.network import ONE_THREAD, Placement, place_task
 from verger.parts import FINGERPRINT, VECTORS, Part, list_column, table_bytes
 from verger.photos import Photo
+from verger.reading import GROUP_PHOTOS, read_ahead, read_photo
 from verger.session import run_tasks
+from verger.settings import Limits, Settings
 from verger.stages import Progress
 from verger.storage import Place
 
@@ -29,19 +31,10 @@ if TYPE_CHECKING:
 
     from verger.network import Backbone, Network
 
-BATCH_PHOTOS = 8  # more does not make the network faster on a CPU, and costs memory
-# Photos are decoded in a row, then embedded in a row: in turns, each kind of work would find the caches full of the
-# other's, and a photo takes 0.3 ms longer.
-DECODED_PHOTOS, DECODED_BYTES = 64, 16_000_000
-READS_IN_FLIGHT = 16
-BYTES_IN_FLIGHT = 64_000_000
+Row = dict[str, Any]  # of the VECTORS schema
+Pixels = NDArray[np.uint8]  # (size, size, 3)
 
-
-class Limits(NamedTuple):
-    """What a photo may weigh."""
-
-    max_bytes: int
-    max_pixels: int
+GROUP_PIXEL_BYTES = 16_000_000
 
 
 @dataclass(frozen=True)
@@ -62,7 +55,7 @@ def embed_parts(
     places: tuple[Place, Place],
     parts: Sequence[Part],
     backbone: "Backbone",
-    limits: Limits,
+    settings: Settings,
     progress: Progress,
 ) -> EmbedResult:
     """Embed every part, one Spark task each, and write it to DEST.
@@ -72,7 +65,7 @@ def embed_parts(
         places: SOURCE and DEST.
         parts: what to embed; no part is in DEST yet.
         backbone: the network; broadcast once, whatever the number of tasks.
-        limits: larger photos fail as `too_large` or `too_many_pixels`.
+        settings: the limits (larger photos fail as `too_large` or `too_many_pixels`), and the device.
         progress: called with the number of photos done, as parts finish.
     """
     if not parts:
@@ -80,9 +73,10 @@ def embed_parts(
     source, dest = places
     weights = context.broadcast(backbone)
     threads = int(context.getConf().get("spark.task.cpus", "1") or 1)
+    limits, device = settings.limits, settings.device
 
     def task(part: Part) -> tuple[int, list[tuple[str, Cause]]]:
-        failures = embed_part(part, (source, dest), weights.value, limits, threads)
+        failures = embed_part(part, (source, dest), weights.value, limits, place_task(device, threads))
         return len(part.photos), failures
 
     try:
@@ -96,37 +90,53 @@ def embed_parts(
 
 
 def embed_part(
-    part: Part, places: tuple[Place, Place], backbone: "Backbone", limits: Limits, threads: int = 1
+    part: Part, places: tuple[Place, Place], backbone: "Backbone", limits: Limits, placement: Placement = ONE_THREAD
 ) -> list[tuple[str, Cause]]:
     """One task: read, decode, embed and write one part. Returns its failures."""
     source, dest = places
-    network = _network(backbone, threads)
-    at_once = max(BATCH_PHOTOS, min(DECODED_PHOTOS, DECODED_BYTES // (3 * backbone.image_size**2)))
-    rows: list[dict[str, Any]] = []
-    vectors: list[NDArray[np.float32]] = []
-    decoded: list[NDArray[np.uint8]] = []
-    for photo, content in read_ahead(source, part.photos, limits.max_bytes):
-        row, pixels = _decode_row(photo, content, backbone.image_size, limits.max_pixels)
-        rows.append(row)
-        if pixels is not None:
-            decoded.append(pixels)
-        if len(decoded) == at_once:
-            vectors += _embed(network, decoded)
-            decoded.clear()
-    vectors += _embed(network, decoded)
-    matrix = np.concatenate(vectors) if vectors else np.empty((0, backbone.vector_length), np.float32)
-    _check_finite(matrix, rows, backbone)
-    dest.write(part.path, table_bytes(_table(rows, matrix, backbone.fingerprint)))
+    network = _network(backbone, placement)
+    side = backbone.image_size
+    pixels = np.empty((min(GROUP_PHOTOS, max(1, GROUP_PIXEL_BYTES // (3 * side**2))), side, side, 3), np.uint8)
+    vectors = np.empty((len(part.photos), backbone.vector_length), np.float32)
+    rows: list[Row] = []
+    done = 0
+    for group in _decoded(source, part.photos, limits, (len(pixels), side), in_threads=placement.gpu is not None):
+        ready = 0
+        for row, photo in group:
+            rows.append(row)
+            if photo is not None:
+                pixels[ready] = photo
+                ready += 1
+        vectors[done : done + ready] = network(pixels[:ready])
+        done += ready
+    _check_finite(vectors[:done], rows, backbone)
+    dest.write(part.path, table_bytes(_table(rows, vectors[:done], backbone.fingerprint)))
     return [(row["path"], row["error"]) for row in rows if row["error"]]
 
 
-def _embed(network: "Network", photos: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
-    """The vectors of decoded photos, batch by batch."""
-    batches = [photos[i : i + BATCH_PHOTOS] for i in range(0, len(photos), BATCH_PHOTOS)]
-    return [network(np.stack(batch)) for batch in batches]
+def _decoded(
+    source: Place, photos: Sequence[Photo], limits: Limits, group: tuple[int, int], *, in_threads: bool
+) -> Iterator[Iterable[tuple[Row, Pixels | None]]]:
+    """The rows of photos without their vectors, and their pixels; in groups of `group[0]`, `group[1]` pixels square.
+
+    A GPU is so fast that decoding needs every core beside it. A processor that runs the network itself has nothing to
+    win from threads that decode; there, a whole group is decoded in a row, because in turns each kind of work would
+    find the caches full of the other's, and a photo takes 0.3 ms longer.
+    """
+    group_photos, side = group
+
+    def fetch(photo: Photo) -> tuple[Photo, bytes | PhotoError]:
+        return photo, read_photo(source, photo, limits.max_bytes)
+
+    def decode_row(fetched: tuple[Photo, bytes | PhotoError]) -> tuple[Row, Pixels | None]:
+        return _decode_row(*fetched, side, limits.max_pixels)
+
+    if in_threads:
+        return read_ahead(lambda photo: decode_row(fetch(photo)), photos, group_photos)
+    return (map(decode_row, fetched) for fetched in read_ahead(fetch, photos, group_photos))
 
 
-def _check_finite(vectors: NDArray[np.float32], rows: Sequence[dict[str, Any]], backbone: "Backbone") -> None:
+def _check_finite(vectors: NDArray[np.float32], rows: Sequence[Row], backbone: "Backbone") -> None:
     """One number that is none would spoil the components of every photo, so it ends the run."""
     finite = np.isfinite(vectors).all(axis=1)
     if not finite.all():
@@ -138,55 +148,21 @@ def _check_finite(vectors: NDArray[np.float32], rows: Sequence[dict[str, Any]], 
         )
 
 
-_loaded: dict[str, "Network"] = {}
+_loaded: dict[tuple[str, Placement], "Network"] = {}
 
 
-def _network(backbone: "Backbone", threads: int) -> "Network":
+def _network(backbone: "Backbone", placement: Placement) -> "Network":
     """The network, built once in this process and kept for the tasks that follow."""
-    if backbone.fingerprint not in _loaded:
+    key = backbone.fingerprint, placement
+    if key not in _loaded:
         _loaded.clear()  # one at a time: a network holds memory
-        _loaded[backbone.fingerprint] = backbone.load(threads)
-    return _loaded[backbone.fingerprint]
+        _loaded[key] = backbone.load(placement)
+    return _loaded[key]
 
 
-def read_ahead(place: Place, photos: Sequence[Photo], max_bytes: int) -> Iterator[tuple[Photo, bytes | PhotoError]]:
-    """Read photos in order, several in flight, so that slow storage does not make the network wait.
-
-    What is in flight is bounded in number and in bytes. A photo that cannot be read comes as a PhotoError.
-    """
-    waiting: deque[tuple[Photo, Future[bytes | PhotoError]]] = deque()
-    in_flight = 0
-    with ThreadPoolExecutor(READS_IN_FLIGHT, thread_name_prefix="read") as pool:
-        for photo in photos:
-            while waiting and (len(waiting) >= READS_IN_FLIGHT or in_flight + photo.bytes > BYTES_IN_FLIGHT):
-                first, future = waiting.popleft()
-                in_flight -= first.bytes
-                yield first, future.result()
-            waiting.append((photo, pool.submit(read_photo, place, photo, max_bytes)))
-            in_flight += photo.bytes
-        while waiting:
-            first, future = waiting.popleft()
-            yield first, future.result()
-
-
-def read_photo(place: Place, photo: Photo, max_bytes: int) -> bytes | PhotoError:
-    """A photo's bytes, or why there are none."""
-    if photo.bytes > max_bytes:
-        return PhotoError("too_large")
-    try:
-        content = place.read(photo.path)
-    except FileNotFoundError:
-        return PhotoError("vanished")
-    except OSError:
-        return PhotoError("unreadable")
-    return content if len(content) <= max_bytes else PhotoError("too_large")
-
-
-def _decode_row(
-    photo: Photo, content: bytes | PhotoError, size: int, max_pixels: int
-) -> tuple[dict[str, Any], NDArray[np.uint8] | None]:
+def _decode_row(photo: Photo, content: bytes | PhotoError, size: int, max_pixels: int) -> tuple[Row, Pixels | None]:
     """The row of a photo without its vector, and its pixels where it has some."""
-    row: dict[str, Any] = dict.fromkeys(VECTORS.names)
+    row: Row = dict.fromkeys(VECTORS.names)
     row.update(path=photo.path, label=photo.label, bytes=photo.bytes, modified=photo.modified_us)
     if isinstance(content, PhotoError):
         row["error"] = content.cause
@@ -201,7 +177,7 @@ def _decode_row(
     return row, decoded.pixels
 
 
-def _table(rows: Sequence[dict[str, Any]], vectors: NDArray[np.float32], fingerprint: str) -> pa.Table:
+def _table(rows: Sequence[Row], vectors: NDArray[np.float32], fingerprint: str) -> pa.Table:
     """Rows, and the vectors (n, d) of those without error in the same order, as a table of the VECTORS schema."""
     places = np.cumsum([row["error"] is None for row in rows]) - 1
     taken = pa.array(places, mask=np.array([row["error"] is not None for row in rows]))

@@ -1,0 +1,64 @@
+"""A network in int8: calibrated on photos of the run, and kept in DEST so that the next run uses the same."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from verger.errors import PhotoError
+from verger.image import decode
+from verger.network import Backbone
+from verger.photos import Photo
+from verger.reading import read_ahead, read_photo
+from verger.settings import Limits, Settings
+from verger.storage import Place
+
+CALIBRATION_PHOTOS = 64  # more of them did not change the recognition of held-out varieties
+
+
+INT8_NETWORK = "model/network-int8.onnx"
+
+
+def to_int8(backbone: Backbone, places: tuple[Place, Place], photos: Sequence[Photo], settings: Settings) -> Backbone:
+    """The network in int8. Nothing is written.
+
+    Args:
+        backbone: in float32.
+        places: SOURCE and DEST.
+        photos: of the run; some of them, evenly spaced, calibrate the network where DEST keeps none.
+        settings: limits (larger photos are passed over), and whether to restart, with a new calibration.
+
+    Raises:
+        SettingError: the network cannot be quantised, or there is no photo that could calibrate it.
+    """
+    from verger.quantise import int8_backbone, quantise  # most runs are float32, and need not load it
+
+    source, dest = places
+    if not settings.restart:
+        try:
+            return int8_backbone(backbone, dest.read(INT8_NETWORK))
+        except FileNotFoundError:
+            pass
+    return quantise(backbone, _pixels(source, photos, backbone.image_size, settings.limits))
+
+
+def keep_network(dest: Place, backbone: Backbone) -> None:
+    """Write a calibrated network to DEST, before its first vector; a network that any run can build is not kept."""
+    if backbone.precision == "int8":
+        dest.write(INT8_NETWORK, backbone.graph)
+    else:
+        dest.delete(INT8_NETWORK)
+
+
+def _pixels(source: Place, photos: Sequence[Photo], side: int, limits: Limits) -> NDArray[np.uint8]:
+    """Up to CALIBRATION_PHOTOS photos, evenly spaced over the listing, uint8 (n, side, side, 3)."""
+    every = max(1, len(photos) // CALIBRATION_PHOTOS)
+    chosen = photos[::every][:CALIBRATION_PHOTOS]
+    decoded = []
+    for group in read_ahead(lambda photo: read_photo(source, photo, limits.max_bytes), chosen, 8):
+        for content in group:
+            try:
+                decoded += [decode(content, side, limits.max_pixels).pixels] if isinstance(content, bytes) else []
+            except PhotoError:
+                continue  # the run itself reports it
+    return np.stack(decoded) if decoded else np.empty((0, side, side, 3), np.uint8)
