@@ -49,7 +49,7 @@ _Observed = tuple[np.float32, np.float32, NDArray[np.float32]]
 def quantise(backbone: Backbone, photos: NDArray[np.uint8]) -> Backbone:
     """The network in int8, calibrated on photos like those that it will see; 64 of them are plenty.
 
-    The same photos give the same graph, and the same graph the same fingerprint. Only convolutions become int8.
+    The same photos give the same graph, that the same fingerprint. Only convolutions, and what follows, become int8.
 
     Args:
         backbone: a network on ONNX.
@@ -156,7 +156,7 @@ def _observe(model: ModelProto, nodes: Sequence[NodeProto], photos: NDArray[np.u
     del probe.graph.output[:]
     probe.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names)
     session = open_session(probe.SerializeToString(), quiet=True)
-    low, high, total = np.full(len(names), np.inf), np.full(len(names), -np.inf), [np.zeros(1)] * len(names)
+    low, high, total = np.full(len(names), np.inf), np.full(len(names), -np.inf), [np.zeros(1, np.float32)] * len(names)
     for start in range(0, len(photos), BATCH_PHOTOS):
         answers: Any = session.run(names, {"pixels": np.ascontiguousarray(photos[start : start + BATCH_PHOTOS])})
         low = np.minimum(low, [values.min() for values in answers])
