@@ -213,3 +213,19 @@ def test_vectors_of_the_default_network_tell_fruits_apart(spark, tmp_path: Path)
     alike = unit @ unit.T - 2 * np.eye(len(unit))
     labels = np.array(table["label"].to_pylist())
     assert np.mean(labels[alike.argmax(axis=1)] == labels) > 0.8  # the most alike photo is the same fruit
+
+
+def test_int8_is_calibrated_once_for_a_dest(spark, photos: Path, tmp_path: Path) -> None:
+    def run(**more: Any) -> dict[str, Any]:
+        out = str(tmp_path / "out")
+        return verger.run(Settings(source=str(photos), dest=out, image_size=32, components=2, **more), spark)
+
+    first = run(precision="int8")
+    assert first["backbone"]["precision"] == "int8"
+    assert (tmp_path / "out" / "model" / "network-int8.onnx").exists()
+    write_photo(photos / "apple" / "new.jpg", 99)
+    second = run(precision="int8")
+    assert second["backbone"]["fingerprint"] == first["backbone"]["fingerprint"]
+    assert (second["photos"]["embedded"], second["photos"]["reused"]) == (1, 12)
+    with pytest.raises(SettingError, match="holds vectors of another one"):
+        run()

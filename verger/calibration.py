@@ -1,5 +1,6 @@
 """A network in int8: calibrated on photos of the run, and kept in DEST so that the next run uses the same."""
 
+import contextlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,13 +11,14 @@ from verger.image import decode
 from verger.network import Backbone
 from verger.photos import Photo
 from verger.reading import read_ahead, read_photo
-from verger.settings import Limits, Settings
+from verger.settings import Settings
 from verger.storage import Place
 
 CALIBRATION_PHOTOS = 64  # more of them did not change the recognition of held-out varieties
 
 
 INT8_NETWORK = "model/network-int8.onnx"
+MADE_OF = "verger.float32"  # among that file's properties: the fingerprint of the network it was made of
 
 
 def to_int8(backbone: Backbone, places: tuple[Place, Place], photos: Sequence[Photo], settings: Settings) -> Backbone:
@@ -31,15 +33,20 @@ def to_int8(backbone: Backbone, places: tuple[Place, Place], photos: Sequence[Ph
     Raises:
         SettingError: the network cannot be quantised, or there is no photo that could calibrate it.
     """
-    from verger.quantise import int8_backbone, quantise  # most runs are float32, and need not load it
+    # Imported here, because most runs are float32.
+    from onnx import ModelProto, helper
+
+    from verger.quantise import int8_backbone, quantise
 
     source, dest = places
     if not settings.restart:
-        try:
-            return int8_backbone(backbone, dest.read(INT8_NETWORK))
-        except FileNotFoundError:
-            pass
-    return quantise(backbone, _pixels(source, photos, backbone.image_size, settings.limits))
+        with contextlib.suppress(FileNotFoundError):
+            kept = dest.read(INT8_NETWORK)
+            if {MADE_OF: backbone.fingerprint} == _properties(kept):
+                return int8_backbone(backbone, kept)
+    model = ModelProto.FromString(quantise(backbone, _pixels(source, photos, settings)).graph)
+    helper.set_model_props(model, {MADE_OF: backbone.fingerprint})
+    return int8_backbone(backbone, model.SerializeToString())
 
 
 def keep_network(dest: Place, backbone: Backbone) -> None:
@@ -50,8 +57,20 @@ def keep_network(dest: Place, backbone: Backbone) -> None:
         dest.delete(INT8_NETWORK)
 
 
-def _pixels(source: Place, photos: Sequence[Photo], side: int, limits: Limits) -> NDArray[np.uint8]:
+def _properties(graph: bytes) -> dict[str, str]:
+    """What an ONNX file says of itself; nothing where it is none."""
+    from google.protobuf.message import DecodeError
+    from onnx import ModelProto
+
+    try:
+        return {entry.key: entry.value for entry in ModelProto.FromString(graph).metadata_props}
+    except DecodeError:
+        return {}
+
+
+def _pixels(source: Place, photos: Sequence[Photo], settings: Settings) -> NDArray[np.uint8]:
     """Up to CALIBRATION_PHOTOS photos, evenly spaced over the listing, uint8 (n, side, side, 3)."""
+    side, limits = settings.image_size, settings.limits
     every = max(1, len(photos) // CALIBRATION_PHOTOS)
     chosen = photos[::every][:CALIBRATION_PHOTOS]
     decoded = []

@@ -121,4 +121,4 @@ def _read(dest: Place, name: str, columns: list[str]) -> pa.Table:
     """Columns of a part, without the rows of photos that failed."""
     with dest.open(vectors_path(name)) as content:
         table = pq.read_table(content, columns=columns)
-    return table.filter(pc.is_valid(table["vector"]))
+    return table.filter(pc.is_valid(table["vector"])) if table["vector"].null_count else table

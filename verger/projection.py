@@ -63,8 +63,8 @@ class Projection:
 
     def apply(self, vectors: Vectors) -> NDArray[np.float32]:
         """Vectors (n, d) → components (n, k)."""
-        centred = (vectors.astype(np.float64) - self.mean) / self.scale
-        return (centred @ self.components).astype(np.float32)
+        matrix = self.components / self.scale[:, None]
+        return (vectors.astype(np.float64) @ matrix - self.mean @ matrix).astype(np.float32)
 
     def to_bytes(self) -> bytes:
         """As the content of `projection.npz`; the same projection gives the same bytes."""
