@@ -23,7 +23,8 @@ from verger.parts import (
     vector_matrix,
     vectors_path,
 )
-from verger.resume import of_this_network, remaining_photos, settle
+from verger.photos import Photo, Photos
+from verger.resume import Remaining, of_this_network, remaining_photos, settle
 from verger.storage import Folder
 
 
@@ -98,7 +99,16 @@ def dest(tmp_path: Path) -> Folder:
 
 def held(dest: Folder) -> dict[str, str]:
     """path → label of every row in DEST."""
-    return {row.photo.path: row.photo.label for part in read_index(dest) for row in part.rows}
+    rows = [row for part in read_index(dest) for row in part.rows.to_pylist()]
+    assert len(rows) == len({row["path"] for row in rows})
+    return {row["path"]: row["label"] for row in rows}
+
+
+def settled(dest: Folder, photos: list[Photo]) -> tuple[Remaining, set[str]]:
+    """What a run would do before it embeds."""
+    index = read_index(dest)
+    remaining = remaining_photos(Photos.of(photos), index)
+    return remaining, settle(dest, index, Photos.of(photos), remaining)
 
 
 def network(fingerprint: str = "f") -> Backbone:
@@ -109,28 +119,28 @@ def test_what_holds_is_kept_and_the_rest_remains(dest: Folder) -> None:
     write_part(dest, "a", [("1", None), ("2", None)])
     write_part(dest, "b", [("3", "truncated"), ("4", None)])
     photos = [photo("1"), photo("2", size=9), photo("3"), photo("5")]  # 2 changed, 3 failed, 4 vanished, 5 is new
-    remaining = remaining_photos(photos, read_index(dest))
+    remaining, names = settled(dest, photos)
     assert [one.path for one in remaining.photos] == ["2", "3", "5"]
-    assert [one.path for one in remaining.kept] == ["1"]
-    settled = settle(dest, read_index(dest), remaining)
-    assert [[one.path for one in photos] for photos in settled.values()] == [["1"]]
+    assert {name: list(places) for name, places in remaining.kept.items()} == {"a": [0], "b": []}
+    assert (remaining.reused, remaining.labels) == (1, {"apple": 1})
+    assert names == {name_part([photo("1")], "f")}
     assert held(dest) == {"1": "apple"}
 
 
 def test_a_part_that_holds_is_not_touched(dest: Folder) -> None:
     write_part(dest, "a", [("1", None), ("2", None)])
     before = Path(dest.root, vectors_path("a")).stat()
-    index = read_index(dest)
-    settle(dest, index, remaining_photos([photo("1"), photo("2")], index))
+    assert settled(dest, [photo("1"), photo("2")])[1] == {"a"}
     assert Path(dest.root, vectors_path("a")).stat() == before
 
 
 def test_a_photo_in_two_parts_stays_in_the_first(dest: Folder) -> None:
     write_part(dest, "a", [("1", None), ("2", None)])
     write_part(dest, "b", [("2", None), ("3", None)])
-    index = read_index(dest)
-    settle(dest, index, remaining_photos([photo("1"), photo("2"), photo("3")], index))
-    assert sorted(row.photo.path for part in read_index(dest) for row in part.rows) == ["1", "2", "3"]
+    remaining, names = settled(dest, [photo("1"), photo("2"), photo("3")])
+    assert {name: list(places) for name, places in remaining.kept.items()} == {"a": [0, 1], "b": [2]}
+    assert names == {"a", name_part([photo("3")], "f")}
+    assert held(dest).keys() == {"1", "2", "3"}
 
 
 @pytest.mark.parametrize("salt", range(8))
@@ -141,10 +151,9 @@ def test_a_kill_while_parts_are_replaced_leaves_every_row_that_holds(dest: Folde
     left = photos[:3]
     rewrite_part(dest, read_index(dest)[0], left)  # the new part is there; the kill comes before the old one goes
     for _ in range(2):
-        index = read_index(dest)
-        settled = settle(dest, index, remaining_photos(left, index))
-        assert sorted(row.photo.path for part in read_index(dest) for row in part.rows) == ["0", "1", "2"]
-        assert sorted(settled) == sorted(part.name for part in read_index(dest))
+        _, names = settled(dest, left)
+        assert held(dest).keys() == {"0", "1", "2"}
+        assert names == {part.name for part in read_index(dest)}
 
 
 def test_a_table_of_somebody_else_is_named(dest: Folder) -> None:
@@ -155,10 +164,7 @@ def test_a_table_of_somebody_else_is_named(dest: Folder) -> None:
 
 def test_a_new_label_is_written_without_the_network(dest: Folder) -> None:
     write_part(dest, "a", [("1", None)])
-    index = read_index(dest)
-    remaining = remaining_photos([photo("1", label="pear")], index)
-    assert not remaining.photos
-    settle(dest, index, remaining)
+    assert not settled(dest, [photo("1", label="pear")])[0].photos
     assert held(dest) == {"1": "pear"}
 
 

@@ -1,10 +1,11 @@
+import pickle
 from pathlib import Path
 
 import pytest
-from conftest import write_photo
+from conftest import photo, write_photo
 
 from verger import SettingError
-from verger.photos import label_of, list_photos
+from verger.photos import CHUNK, Photo, Photos, label_of, list_photos
 from verger.storage import Folder
 
 
@@ -66,3 +67,39 @@ def test_a_source_without_photos_is_refused(tmp_path: Path, name: str) -> None:
     said = {"missing": "does not exist", "empty": "which is empty", "only_text": "1 .txt"}[name]
     with pytest.raises(SettingError, match=said):
         listed(tmp_path / name)
+
+
+def test_columns_of_photos_behave_like_a_list_of_them() -> None:
+    some = [photo(f"{i}.jpg", label="apple" if i % 3 else "pear", size=i, modified_us=-i) for i in range(10)]
+    columns = Photos.of(some)
+    assert list(columns) == some
+    assert len(columns) == 10
+    assert (columns[0], columns[9], columns[-1]) == (some[0], some[9], some[9])
+    for at in (slice(2, 5), slice(None), slice(7, 100), slice(5, 2), slice(0, 10, 3), slice(None, None, -1)):
+        assert list(columns[at]) == some[at]
+    assert columns.labels() == {"apple": 6, "pear": 4}
+    assert [one.path for one in Photos.of(reversed(some)).ordered()] == sorted(one.path for one in some)
+    assert not Photos.of([])
+    with pytest.raises(IndexError):
+        columns[10]
+
+
+def test_more_photos_than_a_chunk_keep_their_order() -> None:
+    many = [photo(f"{i:07}", size=i) for i in range(CHUNK + 3)]
+    columns = Photos.of(many)
+    assert columns[CHUNK] == many[CHUNK]
+    assert list(columns[CHUNK - 2 :]) == many[CHUNK - 2 :]
+
+
+def test_a_slice_travels_alone() -> None:
+    columns = Photos.of(photo(f"apple/{i:07}.jpg") for i in range(50_000))
+    sent = pickle.dumps(columns[100:164])
+    assert len(sent) < 64 * 100
+    assert list(pickle.loads(sent)) == list(columns[100:164])
+
+
+def test_ten_times_as_many_photos_take_less_than_a_hundred_bytes_each() -> None:
+    columns = Photos.of(
+        Photo(f"Training/Apple/Braeburn/r0_{i}_100.jpg", "Braeburn", 5000, 10**15) for i in range(10**5)
+    )
+    assert columns.table.nbytes < 10**5 * 100

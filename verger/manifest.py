@@ -29,9 +29,9 @@ def count_photos(listing: Listing, embedded: EmbedResult, remaining: Remaining) 
     """What became of the photos; found = embedded + failed + reused."""
     return {
         "found": len(listing.photos),
-        "embedded": len(embedded.embedded),
+        "embedded": embedded.embedded,
         "failed": len(embedded.failures),
-        "reused": len(remaining.kept),
+        "reused": remaining.reused,
         "causes": dict(sorted(embedded.causes.items())),
         "left_out": dict(sorted(listing.left_out.items())),
     }

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from verger.errors import SettingError
-from verger.photos import Photo
+from verger.photos import PHOTOS, Photo, Photos
 from verger.storage import TEMPORARY_PREFIX, TEMPORARY_SUFFIX, Place
 
 FINGERPRINT = b"verger.fingerprint"
@@ -71,7 +71,7 @@ def name_part(photos: Iterable[Photo], fingerprint: str) -> str:
     return digest.hexdigest()[:20]
 
 
-def plan_parts(photos: Sequence[Photo], part_photos: int, cores: int, fingerprint: str) -> list[Part]:
+def plan_parts(photos: Photos, part_photos: int, cores: int, fingerprint: str) -> list[Part]:
     """Cut photos into parts of at most `part_photos` each, the largest first."""
     bounds = [0, *accumulate(part_lengths(len(photos), part_photos, cores))]
     slices = [photos[low:high] for low, high in pairwise(bounds)]
@@ -118,11 +118,7 @@ def list_column(matrix: NDArray[np.float32]) -> pa.ListArray:
     return pa.ListArray.from_arrays(offsets, pa.array(np.ascontiguousarray(matrix, np.float32).reshape(-1)))
 
 
-class Row(NamedTuple):
-    """What the index knows of one row of vectors."""
-
-    photo: Photo
-    error: str | None
+INDEX = pa.schema([*PHOTOS, ("error", pa.string())])
 
 
 @dataclass(frozen=True)
@@ -131,7 +127,7 @@ class IndexedPart:
 
     name: str
     fingerprint: str
-    rows: Sequence[Row]
+    rows: pa.Table  # of the INDEX schema
 
 
 def read_index(dest: Place) -> list[IndexedPart]:
@@ -160,17 +156,14 @@ def _read_rows(dest: Place, name: str) -> IndexedPart:
         with dest.open(vectors_path(name)) as content, pq.ParquetFile(content) as file:
             fingerprint = (file.schema_arrow.metadata or {}).get(FINGERPRINT, b"").decode()
             table = file.read(["path", "label", "bytes", "modified", "error"])
-            table = table.set_column(3, "modified", table["modified"].cast(pa.int64()))
+            table = table.set_column(3, "modified_us", table["modified"].cast(pa.int64())).cast(INDEX)
     except (pa.ArrowException, OSError, KeyError) as error:
         raise SettingError(
             "whole Parquet parts in vectors/",
             f"{vectors_path(name)}: {error}",
             "Delete that file and run again: its photos are embedded anew.",
         ) from error
-    columns = table.to_pydict()
-    paths = zip(columns["path"], columns["label"], columns["bytes"], columns["modified"], strict=True)
-    rows = [Row(Photo(*photo), error) for photo, error in zip(paths, columns["error"], strict=True)]
-    return IndexedPart(name, fingerprint, rows)
+    return IndexedPart(name, fingerprint, table)
 
 
 def rewrite_part(dest: Place, part: IndexedPart, kept: Sequence[Photo]) -> str:

@@ -1,6 +1,5 @@
 """The whole path, top to bottom: photo → vector → components → report → manifest. Read this file first."""
 
-from collections import Counter
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -58,7 +57,7 @@ def run(settings: Settings, spark: "SparkSession | None" = None, display: Displa
             projection, sample = reduce(context, work, names, settings, done)
         with stages("report"):
             manifest = describe(settings, stages, context, work, embedded, projection)
-            labels = Counter(photo.label for photo in [*embedded.embedded, *work.remaining.kept])
+            labels = embedded.labels + work.remaining.labels
             photos = make_map(context, work.source, sample, work.listing.photos, settings.limits)
             remove_strangers(work.dest, names)  # once more: a worker of a killed run may have ended late
             shown = ReportData(labels, projection.spectrum, projection.total_variance, photos, embedded.failures)
@@ -95,7 +94,7 @@ def embed(context: "SparkContext", work: Work, settings: Settings, done: Progres
     """Photos → vectors, on disk before anything reads them: the network runs once per photo. Names all parts."""
     remove_manifest(work.dest)
     keep_network(work.dest, work.backbone)
-    kept = settle(work.dest, work.index, work.remaining)
+    kept = settle(work.dest, work.index, work.listing.photos, work.remaining)
     cores = context.defaultParallelism
     parts = plan_parts(work.remaining.photos, settings.part_photos, cores, work.backbone.fingerprint)
     embedded = embed_parts(context, (work.source, work.dest), parts, work.backbone, settings, done)

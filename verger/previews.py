@@ -3,10 +3,13 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from verger.components import Sampled
 from verger.errors import PhotoError
 from verger.image import thumbnail
-from verger.photos import Photo
+from verger.photos import Photo, Photos
 from verger.reading import read_ahead, read_photo
 from verger.session import run_tasks
 from verger.settings import Limits
@@ -21,13 +24,13 @@ SIDE_PIXELS = 96
 
 
 def make_map(
-    context: "SparkContext", source: Place, sample: Sequence[Sampled], photos: Sequence[Photo], limits: Limits
+    context: "SparkContext", source: Place, sample: Sequence[Sampled], photos: Photos, limits: Limits
 ) -> "list[MapPhoto]":
     """The sampled photos with small JPEGs that carry no metadata; empty where a photo cannot be read any more."""
     from verger.report import MapPhoto  # on the driver only: workers import this module, and need no templates
 
-    sampled = {one.path for one in sample}
-    wanted = [photo for photo in photos if photo.path in sampled]
+    sampled = pa.array([one.path for one in sample], pa.string())
+    wanted = Photos(photos.table.filter(pc.is_in(photos.table["path"], value_set=sampled)))
     shares = min(4 * context.defaultParallelism, len(wanted))
     groups = [wanted[i::shares] for i in range(shares)]
 

@@ -1,27 +1,35 @@
 """What an earlier run left in DEST, held against the photos that are there now."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from verger.errors import SettingError
 from verger.network import Backbone
-from verger.parts import IndexedPart, rewrite_part, vectors_path
-from verger.photos import Listing, Photo
+from verger.parts import INDEX, IndexedPart, rewrite_part, vectors_path
+from verger.photos import PHOTOS, Listing, Photos
 from verger.projection import Projection
 from verger.storage import Place
 
 
 @dataclass(frozen=True)
 class Remaining:
-    """The parts that still hold, and the photos that have to be embedded."""
+    """Which rows of earlier parts still hold, and the photos that have to be embedded."""
 
-    parts: dict[str, list[Photo]]  # name of each part that stays → its photos
-    photos: list[Photo]  # new, changed, or failed last time
+    kept: dict[str, NDArray[np.int64]]  # name of each part → places in the listing of the photos whose rows hold
+    labels: Counter[str]  # of the photos whose rows hold
+    photos: Photos  # new, changed, or failed last time
 
     @property
-    def kept(self) -> list[Photo]:
-        """The photos that need not be embedded again."""
-        return [photo for photos in self.parts.values() for photo in photos]
+    def reused(self) -> int:
+        """How many photos need not be embedded again."""
+        return sum(len(places) for places in self.kept.values())
 
 
 @dataclass(frozen=True)
@@ -55,35 +63,39 @@ def of_this_network(
     return [part for part in index if part.fingerprint == backbone.fingerprint]
 
 
-def remaining_photos(photos: Sequence[Photo], index: Sequence[IndexedPart]) -> Remaining:
+def remaining_photos(photos: Photos, index: Sequence[IndexedPart]) -> Remaining:
     """Decide, from listings alone, which rows still hold. Nothing is written.
 
     A row holds if its photo is still there with the same path, bytes and modification time, and did not fail; where a
     killed run left a photo in two parts, the first part in the order of names keeps it.
     """
-    wanted = {(photo.path, photo.bytes, photo.modified_us): photo for photo in photos}
-    parts: dict[str, list[Photo]] = {}
-    for part in index:
-        parts[part.name] = []
-        for row in part.rows:
-            key = (row.photo.path, row.photo.bytes, row.photo.modified_us)
-            if row.error is None and key in wanted:
-                parts[part.name].append(wanted.pop(key))
-    return Remaining(parts, sorted(wanted.values()))
+    rows = pa.concat_tables([part.rows for part in index] or [INDEX.empty_table()])
+    places = pc.index_in(rows["path"], value_set=photos.table["path"].combine_chunks())
+    same = [pc.equal(rows[name], photos.table[name].take(places)) for name in ("bytes", "modified_us")]
+    holds = pc.and_(pc.and_(*same), pc.is_null(rows["error"])).fill_null(fill_value=False)  # null: no such photo
+    found = np.flatnonzero(holds.to_numpy())
+    at = places.filter(holds).to_numpy().astype(np.int64)
+    first = np.sort(np.unique(at, return_index=True)[1])
+    found, at = found[first], at[first]
+    bounds = np.searchsorted(found, np.cumsum([0, *(len(part.rows) for part in index)]))
+    kept = {part.name: at[low:high] for part, (low, high) in zip(index, pairwise(bounds), strict=True)}
+    missing = np.ones(len(photos), dtype=bool)
+    missing[at] = False
+    return Remaining(kept, photos.take(at).labels(), photos.take(np.flatnonzero(missing)))
 
 
-def settle(dest: Place, index: Sequence[IndexedPart], remaining: Remaining) -> dict[str, list[Photo]]:
-    """Bring the parts in DEST to what `remaining` says of them; returns the photos of each part that is now there.
+def settle(dest: Place, index: Sequence[IndexedPart], photos: Photos, remaining: Remaining) -> set[str]:
+    """Bring the parts in DEST to what `remaining` says of them; returns the names of the parts that are now there.
 
     Every new part is whole before any old one goes, so that a kill in between leaves rows twice but never none.
     """
-    settled: dict[str, list[Photo]] = {}
+    settled = set()
     for part in index:
-        kept = remaining.parts[part.name]
-        if kept == [row.photo for row in part.rows] and all(row.error is None for row in part.rows):
-            settled[part.name] = kept
+        kept = photos.take(remaining.kept[part.name])
+        if kept.table.equals(part.rows.select(PHOTOS.names)):
+            settled.add(part.name)
         elif kept:
-            settled[rewrite_part(dest, part, kept)] = kept
+            settled.add(rewrite_part(dest, part, kept))
     for part in index:
         if part.name not in settled:
             dest.delete(vectors_path(part.name))

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+JOB_TASKS = 2_000
 JAVA_ADVICE = "Install it: sudo apt-get install openjdk-17-jre-headless (or set JAVA_HOME to one that is installed)."
 JAVA_OPTIONS = "spark.driver.extraJavaOptions"
 LOCAL = {
@@ -155,7 +156,7 @@ def run_tasks(
     task: Callable[[Item], tuple[int, Result]],
     progress: Progress = lambda _: None,
 ) -> list[tuple[int, Result]]:
-    """Run `task` on each item, one Spark task an item; results in the order of the items.
+    """Run `task` on each item, one Spark task an item, some thousands a job; results in the order of the items.
 
     Args:
         context: Spark's.
@@ -170,8 +171,13 @@ def run_tasks(
         done.add(count)
         return count, result
 
+    results: list[tuple[int, Result]] = []
+    at_once = max(JOB_TASKS, 16 * context.defaultParallelism)  # the driver's JVM holds what the tasks of a job ask for
     with _polling(lambda: progress(done.value)), explained_failures():
-        return list(context.parallelize(items, len(items)).map(counted).collect())
+        for start in range(0, len(items), at_once):
+            some = items[start : start + at_once]
+            results += context.parallelize(some, len(some)).map(counted).collect()
+    return results
 
 
 @contextmanager

@@ -8,7 +8,7 @@ the vectors cross the JVM. A photo that cannot be embedded becomes a row with it
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -41,8 +41,14 @@ GROUP_PIXEL_BYTES = 16_000_000
 class EmbedResult:
     """What became of the photos of some parts."""
 
-    embedded: list[Photo] = field(default_factory=list)
-    failures: list[tuple[str, Cause]] = field(default_factory=list)  # path, cause
+    photos: int  # failed ones included
+    labels: Counter[str]  # embedded photos of each label
+    failures: Sequence[tuple[str, Cause]]  # path, cause
+
+    @property
+    def embedded(self) -> int:
+        """How many photos have a vector now that had none before."""
+        return self.photos - len(self.failures)
 
     @property
     def causes(self) -> Counter[str]:
@@ -69,30 +75,30 @@ def embed_parts(
         progress: called with the number of photos done, as parts finish.
     """
     if not parts:
-        return EmbedResult()
+        return EmbedResult(0, Counter(), [])
     source, dest = places
     weights = context.broadcast(backbone)
     threads = int(context.getConf().get("spark.task.cpus", "1") or 1)
     limits, device = settings.limits, settings.device
 
-    def task(part: Part) -> tuple[int, list[tuple[str, Cause]]]:
-        failures = embed_part(part, (source, dest), weights.value, limits, place_task(device, threads))
-        return len(part.photos), failures
+    def task(part: Part) -> tuple[int, tuple[Counter[str], list[tuple[str, Cause]]]]:
+        return len(part.photos), embed_part(part, (source, dest), weights.value, limits, place_task(device, threads))
 
     try:
         results = run_tasks(context, parts, task, progress)
     finally:
         weights.destroy()
-    failures = [failure for _, of_part in results for failure in of_part]
-    failed = {path for path, _ in failures}
-    embedded = [photo for part in parts for photo in part.photos if photo.path not in failed]
-    return EmbedResult(embedded, failures)
+    labels: Counter[str] = Counter()
+    for _, (of_part, _) in results:
+        labels.update(of_part)
+    failures = [failure for _, (_, of_part) in results for failure in of_part]
+    return EmbedResult(sum(count for count, _ in results), labels, failures)
 
 
 def embed_part(
     part: Part, places: tuple[Place, Place], backbone: "Backbone", limits: Limits, placement: Placement = ONE_THREAD
-) -> list[tuple[str, Cause]]:
-    """One task: read, decode, embed and write one part. Returns its failures."""
+) -> tuple[Counter[str], list[tuple[str, Cause]]]:
+    """One task: read, decode, embed and write one part. Counts its vectors by label, and returns its failures."""
     source, dest = places
     network = _network(backbone, placement)
     side = backbone.image_size
@@ -111,7 +117,8 @@ def embed_part(
         done += ready
     _check_finite(vectors[:done], rows, backbone)
     dest.write(part.path, table_bytes(_table(rows, vectors[:done], backbone.fingerprint)))
-    return [(row["path"], row["error"]) for row in rows if row["error"]]
+    labels = Counter(row["label"] for row in rows if not row["error"])
+    return labels, [(row["path"], row["error"]) for row in rows if row["error"]]
 
 
 def _decoded(
