@@ -2,6 +2,7 @@
 SHELL := /bin/bash
 PHOTOS ?= demo/orchard
 OUT ?= demo/out
+BENCH ?=
 # Rendered under another name first, so that an interrupted rendering is not taken for a whole one.
 ORCHARD = [ -d demo/orchard ] || \
 	{ rm -rf demo/rendering && .venv/bin/verger sample demo/rendering > /dev/null && mv demo/rendering demo/orchard; }
@@ -24,9 +25,9 @@ lint: .venv/.dev  ## Check style and types
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
 
-bench: .venv/.dev  ## Measure Verger against the hardware's limit, on PHOTOS=folder
+bench: .venv/.dev  ## Measure Verger against the hardware's limit and its peers, on PHOTOS=folder (more options in BENCH=)
 	@$(ORCHARD)
-	@.venv/bin/python benchmarks/bench.py $(PHOTOS)
+	@.venv/bin/python benchmarks/bench.py $(PHOTOS) $(BENCH)
 
 clean:  ## Remove the environment and the demo
 	rm -rf .venv demo

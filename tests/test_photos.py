@@ -98,7 +98,7 @@ def test_a_slice_travels_alone() -> None:
     assert list(pickle.loads(sent)) == list(columns[100:164])
 
 
-def test_ten_times_as_many_photos_take_less_than_a_hundred_bytes_each() -> None:
+def test_a_photo_takes_less_than_a_hundred_bytes() -> None:
     columns = Photos.of(
         Photo(f"Training/Apple/Braeburn/r0_{i}_100.jpg", "Braeburn", 5000, 10**15) for i in range(10**5)
     )

@@ -20,7 +20,8 @@ def embed(source: Path, dest: Path, limits: Limits = LIMITS):
     """Embed everything in SOURCE as one part; returns its table and failures."""
     listing = list_photos(Folder(str(source)), Folder(str(dest)), 1)
     part = plan_parts(listing.photos, 1000, 1, "f00d")[0]
-    failures = embed_part(part, (Folder(str(source)), Folder(str(dest))), mean_colour(), limits)
+    labels, failures = embed_part(part, (Folder(str(source)), Folder(str(dest))), mean_colour(), limits)
+    assert sum(labels.values()) + len(failures) == len(part.photos)
     return pq.read_table(dest / part.path), failures
 
 
