@@ -24,16 +24,19 @@ LAYERS = [
         "cli __main__ tables terminal export",
         "pipeline",
         "daemon",
+        "embedder",
+        "dataframe",
+        "batches",
         "calibration checks components manifest model previews report resume spark_pca vectors",
         "reading",
         "backbone parts photos projection quantise sample session",
         "architectures cache graph image keras_engine network onnx_file orchard torch_file weights",
-        "settings stages storage",
+        "bucket settings stages storage stores",
         "errors",
     )
 ]
 WITHOUT_SPARK = {"backbone", "calibration", "image", "network", "parts", "photos", "projection", "quantise", "reading"}
-WITHOUT_SPARK |= {"report", "sample", "storage"}
+WITHOUT_SPARK |= {"batches", "dataframe", "report", "sample", "storage"}
 
 
 def imports(module: Path) -> set[str]:
@@ -87,7 +90,7 @@ def test_importing_verger_is_cheap_because_every_worker_does() -> None:
 
 
 def test_workers_need_neither_onnx_nor_h5py_nor_templates() -> None:
-    code = "import sys, verger.network, verger.vectors, verger.components, verger.previews"
+    code = "import sys, verger.batches, verger.network, verger.vectors, verger.components, verger.previews"
     assert run_python(code + "; print(sorted({'onnx', 'h5py', 'jinja2', 'google'} & sys.modules.keys()))") == "[]\n"
 
 

@@ -5,8 +5,9 @@ import pyarrow as pa
 import pyarrow.fs
 import pytest
 
-from verger import SettingError, storage
-from verger.storage import Bucket, Folder, open_place, path_within
+from verger import SettingError, stores
+from verger.bucket import Bucket
+from verger.storage import Folder, open_place, path_within
 
 ODD_NAMES = ["a b.jpg", "é.jpg", "100%.jpg", "a%20b.jpg", "a#b.jpg", "a+b.jpg", "a?b.jpg", "a\nb.jpg"]
 
@@ -98,20 +99,21 @@ def test_an_azure_container_is_no_credential() -> None:
 
 @pytest.fixture
 def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bucket:
-    """A bucket in a local folder: Arrow's own filesystem interface, without a server."""
-    local = pyarrow.fs.SubTreeFileSystem(str(tmp_path), pyarrow.fs.LocalFileSystem())
-    monkeypatch.setattr(storage, "_connect", lambda *names: (local, names[-1]))
+    """HDFS in a local folder: Arrow's own filesystem interface, because libhdfs comes with a Hadoop installation."""
+    monkeypatch.setattr(stores, "connect", lambda *_: pyarrow.fs.LocalFileSystem())
     (tmp_path / "key" / "a").mkdir(parents=True)
-    return Bucket("hdfs", "bucket", "key")
+    return Bucket("hdfs", "host:8020", f"{tmp_path}/key".strip("/"))
 
 
 def test_a_bucket_lists_reads_writes_and_deletes(bucket: Bucket) -> None:
     assert bucket.exists()
     bucket.check_writable()
     bucket.write("a/é #+%.jpg", b"seven b")
-    assert [(file.path, file.bytes) for file in bucket.files()] == [("a/é #+%.jpg", 7)]
+    bucket.write("b/c/d/e/f.gz", b"not compressed")
+    assert sorted((file.path, file.bytes) for file in bucket.files()) == [("a/é #+%.jpg", 7), ("b/c/d/e/f.gz", 14)]
     assert list(bucket.files("gone")) == []
     assert bucket.read("a/é #+%.jpg") == b"seven b"
+    assert bucket.read("b/c/d/e/f.gz") == b"not compressed"
     with bucket.open("a/é #+%.jpg") as file:
         assert file.read_at(1, 6) == b"b"
     bucket.delete("a/é #+%.jpg")
@@ -120,10 +122,52 @@ def test_a_bucket_lists_reads_writes_and_deletes(bucket: Bucket) -> None:
         bucket.read("a/é #+%.jpg")
 
 
+def test_a_wide_listing_holds_few_folders_at_a_time(bucket: Bucket, tmp_path: Path) -> None:
+    for i in range(300):
+        (tmp_path / "key" / f"{i // 100}" / f"{i}").mkdir(parents=True)
+        (tmp_path / "key" / f"{i // 100}" / f"{i}" / "x.jpg").write_bytes(b"x")
+    (tmp_path / "key" / "y.jpg").write_bytes(b"y")
+    found = bucket.files()
+    assert next(found).path == "y.jpg"  # of the first level, before the others are listed
+    assert len(set(found)) == 300
+
+
 def test_what_arrow_raises_is_an_oserror(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: str) -> None:
         raise pa.ArrowException("no credentials")
 
-    monkeypatch.setattr(storage, "_connect", broken)
+    monkeypatch.setattr(stores, "connect", broken)
     with pytest.raises(OSError, match=r"abfs://c@a/k: no credentials"):
         Bucket("abfs", "c@a", "k").exists()
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "region", "expected"),
+    [
+        ("http://127.0.0.1:9000", None, ("us-east-1", "http://127.0.0.1:9000")),
+        ("http://127.0.0.1:9000", "eu-west-3", ("eu-west-3", "http://127.0.0.1:9000")),
+        (None, "eu-west-3", ("eu-west-3", None)),
+    ],
+)
+def test_s3_is_where_the_environment_says(
+    monkeypatch: pytest.MonkeyPatch, endpoint: str | None, region: str | None, expected: tuple[str, str | None]
+) -> None:
+    for name, value in (("AWS_ENDPOINT_URL", endpoint), ("AWS_DEFAULT_REGION", region)):
+        monkeypatch.setenv(name, value) if value else monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("AWS_REGION", raising=False)
+    monkeypatch.delenv("AWS_ENDPOINT_URL_S3", raising=False)
+    assert stores._s3_address("bucket") == expected
+    assert stores._path_style("eusc-de-east-1") == "https://s3.eusc-de-east-1.amazonaws.eu"
+
+
+def test_azure_takes_its_account_from_the_address_or_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    monkeypatch.setattr(stores.fs, "AzureFileSystem", lambda account, **options: made.append((account, options)))
+    stores._azure("c@one.dfs.core.windows.net", {})
+    stores._azure("c", {"AZURE_STORAGE_ACCOUNT": "two", "AZURE_STORAGE_SAS_TOKEN": "sv=1&sig=x"})
+    stores._azure("c@three.dfs.core.chinacloudapi.cn", {"AZURE_STORAGE_KEY": "a2V5"})
+    public = {"blob_storage_authority": ".blob.core.windows.net", "dfs_storage_authority": ".dfs.core.windows.net"}
+    china = {name: value.replace("windows.net", "chinacloudapi.cn") for name, value in public.items()}
+    assert made == [("one", public), ("two", {"sas_token": "?sv=1&sig=x"}), ("three", {"account_key": "a2V5"} | china)]
+    with pytest.raises(OSError, match=r"abfs://CONTAINER@ACCOUNT"):
+        stores._azure("c", {})

@@ -15,6 +15,7 @@ from verger import __version__, tables
 from verger.backbone import builtin_backbones
 from verger.errors import VergerError
 from verger.export import export_components
+from verger.forget import forget as forget_photos
 from verger.manifest import read_manifest
 from verger.pipeline import run as run_pipeline
 from verger.sample import write_sample
@@ -166,6 +167,31 @@ def export(dest: str, file: Path) -> None:
     """
     count = export_components(open_place(dest), file)
     console.print(f"{count:,} photos in {file}")
+
+
+@cli.command()
+@click.argument("dest")
+@click.argument("pattern")
+@click.option("--dry-run", is_flag=True, help="Only say what would go.")
+@click.option("--json", "as_json", is_flag=True, help="Print the receipt, for programs.")
+def forget(dest: str, pattern: str, *, dry_run: bool, as_json: bool) -> None:
+    """Remove photos from every table, and keep later runs from bringing them back.
+
+    PATTERN is compared with whole paths below SOURCE; `*` matches slashes too. The next run computes components
+    without these photos, and writes a new report.
+
+    \b
+    Example:
+        verger forget out 'apple/*' --dry-run
+    """
+    receipt = forget_photos(open_place(dest), pattern, dry_run=dry_run)
+    if as_json:
+        click.echo(json.dumps(receipt, indent=2))
+    elif dry_run:
+        console.print(f"{receipt['photos']:,} photos would be forgotten; nothing was changed.")
+    else:
+        console.print(f"{receipt['photos']:,} photos are forgotten; {receipt['receipt']} says so by digest.")
+        console.print("Run again on the same DEST for components and a report without them.")
 
 
 @cli.command()

@@ -7,6 +7,7 @@ from verger.backbone import load_backbone
 from verger.calibration import keep_network, to_int8
 from verger.checks import check_components, check_device, check_failures, check_places, read_kept_projection
 from verger.components import Sampled, gather_statistics, project_parts
+from verger.forget import leave_out_forgotten
 from verger.manifest import describe, remove_manifest, write_manifest
 from verger.model import write_model
 from verger.parts import plan_parts, read_index, remove_strangers
@@ -80,7 +81,7 @@ def prepare(settings: Settings, stages: Stages) -> Work:
             normalisation=settings.normalisation,
         )
         check_places(source, dest)
-        listing = list_photos(source, dest, settings.label_level, done)
+        listing = leave_out_forgotten(list_photos(source, dest, settings.label_level, done), dest)
         check_components(settings, backbone, len(listing.photos))
     if settings.precision == "int8":
         with stages("calibrate"):

@@ -9,6 +9,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from verger.cache import cache_folder
@@ -90,6 +91,8 @@ def _start(master: str | None, device: str) -> "SparkContext":
         # In local mode workers inherit the environment: one thread a task, on as many tasks as there are cores.
         os.environ.setdefault("OMP_NUM_THREADS", "1")
         settings |= LOCAL | {JAVA_OPTIONS: f"{LOCAL[JAVA_OPTIONS]} {class_archive(java)}"}
+    if not Path(__file__).exists():  # --py-files brought us, in a zip: workers have that for their tasks, no sooner
+        settings.pop("spark.python.daemon.module")
     conf = SparkConf().setAll(list(settings.items()))
     # The JVM's chatter and the stack of every failed task go to a nameless file: what people read is ours to write.
     with tempfile.TemporaryFile() as log:
@@ -196,6 +199,7 @@ def explained_failures() -> Iterator[None]:
         text = str(error)
         # The first line at the margin after a Python traceback is the exception; without one, the first line of all.
         said = re.search(r"Traceback \(most recent call last\):\n(?:\s.*\n)+(\S.*)", text)
+        said = said or re.search(r"Error from python worker:\n\s*(\S.*)", text)  # one that did not even start
         raise RunFailedError(
             "every Spark task to finish",
             said[1] if said else text.strip().partition("\n")[0],

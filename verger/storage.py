@@ -1,23 +1,20 @@
 """A place to list, read and write whole files: a folder on local disk, or a prefix in an object store.
 
-`open_place` turns a URI into a `Place`. A file written through a `Place` appears whole or not at all. Places are small
-values that travel to Spark workers; every process opens its own connection, with its own role, so that no credential
-travels.
+`open_place` turns a URI into a `Place`; those in object stores are in `verger/bucket.py`. A file written through a
+`Place` appears whole or not at all. Places are small values that travel to Spark workers; every process opens its own
+connection, with its own role, so that no credential travels.
 """
 
-import contextlib
 import os
 import secrets
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple, Protocol
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
-import pyarrow.fs
 
 from verger.errors import SettingError
 
@@ -124,76 +121,6 @@ class Folder:
         Path(self.root, path).unlink(missing_ok=True)
 
 
-@dataclass(frozen=True)
-class Bucket:
-    """A prefix in an object store (S3, Azure, Google Cloud) or in HDFS, through `pyarrow.fs`."""
-
-    scheme: str
-    authority: str  # bucket, container@account or host:port
-    key: str  # no slash at either end
-
-    @property
-    def uri(self) -> str:
-        return f"{self.scheme}://{self.authority}/{self.key}".rstrip("/")
-
-    def exists(self) -> bool:
-        with self._connected() as (system, root):
-            return bool(system.get_file_info(root).type == pyarrow.fs.FileType.Directory)
-
-    def check_writable(self) -> None:
-        name = f"{TEMPORARY_PREFIX}{secrets.token_hex(4)}{TEMPORARY_SUFFIX}"
-        self.write(name, b"")
-        self.delete(name)
-
-    def files(self, folder: str = "") -> Iterator[StoredFile]:
-        with self._connected() as (system, root):
-            top = f"{root}/{folder}" if folder else root
-            selector = pyarrow.fs.FileSelector(top, allow_not_found=True, recursive=True)
-            for info in system.get_file_info(selector):
-                if info.type == pyarrow.fs.FileType.File:
-                    yield StoredFile(info.path[len(root) + 1 :], info.size, (info.mtime_ns or 0) // 1000)
-
-    def read(self, path: str) -> bytes:
-        with self._connected() as (system, root), system.open_input_stream(f"{root}/{path}") as file:
-            return bytes(file.read())
-
-    def open(self, path: str) -> pa.NativeFile:
-        with self._connected() as (system, root):
-            return system.open_input_file(f"{root}/{path}")
-
-    def write(self, path: str, content: bytes | pa.Buffer) -> None:
-        # An object appears when its upload is complete; HDFS has no such promise, but a rename that is one.
-        with self._connected() as (system, root):
-            target = f"{root}/{path}"
-            folder, _, name = target.rpartition("/")
-            temporary = f"{folder}/{TEMPORARY_PREFIX}{name}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}"
-            if self.scheme == "hdfs":
-                system.create_dir(folder, recursive=True)
-            with system.open_output_stream(temporary if self.scheme == "hdfs" else target) as file:
-                file.write(content)
-            if self.scheme == "hdfs":
-                system.move(temporary, target)
-
-    def delete(self, path: str) -> None:
-        with self._connected() as (system, root), contextlib.suppress(FileNotFoundError):
-            system.delete_file(f"{root}/{path}")
-
-    @contextlib.contextmanager
-    def _connected(self) -> Iterator[tuple[pyarrow.fs.FileSystem, str]]:
-        """The filesystem and the path in it. Whatever Arrow raises becomes an OSError, as on local disk."""
-        try:
-            yield _connect(self.scheme, self.authority, self.key)
-        except pa.ArrowException as error:
-            raise OSError(f"{self.uri}: {error}") from error
-
-
-@lru_cache(maxsize=16)
-def _connect(scheme: str, authority: str, key: str) -> tuple[pyarrow.fs.FileSystem, str]:
-    """The filesystem and the path in it, one connection a process. Credentials come from the usual environment."""
-    system, root = pyarrow.fs.FileSystem.from_uri(f"{scheme}://{authority}/{quote(key)}")
-    return system, root.rstrip("/")
-
-
 def open_place(uri: str) -> Place:
     """The place that a path or URI names: `/path`, `file:`, `s3:` (`s3a:`), `abfs:` (`abfss:`), `gs:` or `hdfs:`.
 
@@ -218,6 +145,8 @@ def open_place(uri: str) -> Place:
             f"a {scheme}: URI with some (not repeated here)",
             "Give them through the environment or a role, as the store's own tools take them.",
         )
+    from verger.bucket import Bucket  # most runs need none
+
     return Bucket(SCHEMES[scheme], authority, key.strip("/"))
 
 

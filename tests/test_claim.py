@@ -1,0 +1,146 @@
+"""Two runs on one DEST: real processes, as on a machine where somebody starts a run twice."""
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+from conftest import write_photo
+
+from verger import claim
+from verger.claim import NAME, Claim, claimed
+from verger.errors import RunFailedError, SettingError
+from verger.photos import list_photos
+from verger.storage import Folder
+
+# Claims DEST at a given time, and holds it until somebody ends it, or for two seconds.
+HOLD = """
+import sys, time
+from verger.claim import claimed
+from verger.errors import SettingError
+from verger.storage import Folder
+time.sleep(max(0, float(sys.argv[2]) - time.time()))
+try:
+    with claimed(Folder(sys.argv[1])) as check:
+        check()
+        print("holds", flush=True)
+        time.sleep(float(sys.argv[3]))
+        check()
+except SettingError:
+    print("refused", flush=True)
+"""
+ELSEWHERE = Claim(process="another-boot pid:[1] 1 1", pid=1, host="elsewhere")
+
+
+def start(dest: Path, at: float = 0, seconds: float = 60) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-c", HOLD, str(dest), str(at), str(seconds)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def first_line(process: "subprocess.Popen[str]") -> str:
+    assert process.stdout
+    return process.stdout.readline().strip()
+
+
+def write(dest: Path, held: Claim) -> None:
+    Folder(str(dest)).write(NAME, json.dumps(asdict(held)).encode())
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claim, "BEAT_SECONDS", 0.05)
+    monkeypatch.setattr(claim, "DEAD_SECONDS", 1.0)
+
+
+def test_a_second_run_is_refused_and_told_who_works_there_since_when(tmp_path: Path) -> None:
+    with start(tmp_path) as other:
+        assert first_line(other) == "holds"
+        before = (tmp_path / NAME).read_bytes()
+        started = json.loads(before)["started"]
+        with pytest.raises(SettingError, match=rf"process {other.pid} on .* since {started}.*choose another --to"):
+            claimed(Folder(str(tmp_path))).__enter__()
+        assert json.loads((tmp_path / NAME).read_bytes())["run"] == json.loads(before)["run"]
+        other.kill()
+
+
+def test_a_killed_runs_claim_is_taken_over_at_once_and_its_unfinished_files_go(tmp_path: Path) -> None:
+    (tmp_path / "vectors").mkdir()
+    for name in ("vectors/.verger-part-1.parquet.0a0b.tmp", ".verger-manifest.json.0a0b.tmp", "vectors/my.tmp"):
+        (tmp_path / name).touch()
+    with start(tmp_path) as other:
+        assert first_line(other) == "holds"
+        other.send_signal(signal.SIGKILL)
+        time.sleep(0.2)  # nobody has waited for it: it is a zombie, and dead all the same
+        begun = time.monotonic()
+        with claimed(Folder(str(tmp_path))) as check:
+            check()
+            assert time.monotonic() - begun < claim.DEAD_SECONDS / 3
+            assert sorted(file.path for file in Folder(str(tmp_path)).files()) == [NAME, "vectors/my.tmp"]
+
+
+def test_of_runs_that_start_together_one_goes_on(tmp_path: Path) -> None:
+    for attempt in range(2):
+        at = time.time() + 2
+        racing = [start(tmp_path / str(attempt), at, 2) for _ in range(4)]
+        said = sorted(process.communicate(timeout=60)[0] for process in racing)
+        assert said == ["holds\n", "refused\n", "refused\n", "refused\n"]
+        assert list((tmp_path / str(attempt)).iterdir()) == []
+
+
+def test_a_claim_from_another_machine_that_is_renewed_is_respected(tmp_path: Path, impatient: None) -> None:
+    write(tmp_path, ELSEWHERE)
+    later = threading.Timer(0.3, write, [tmp_path, replace(ELSEWHERE, beat=1)])
+    later.start()
+    with pytest.raises(SettingError, match="process 1 on elsewhere"):
+        claimed(Folder(str(tmp_path))).__enter__()
+    later.join()
+
+
+def test_a_claim_from_another_machine_that_nobody_renews_is_taken_over(tmp_path: Path, impatient: None) -> None:
+    write(tmp_path, ELSEWHERE)
+    with claimed(Folder(str(tmp_path))) as check:
+        check()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_claim_is_renewed_as_long_as_the_run_lives(tmp_path: Path, impatient: None) -> None:
+    with claimed(Folder(str(tmp_path))):
+        deadline = time.monotonic() + 10
+        while json.loads((tmp_path / NAME).read_bytes())["beat"] < 3:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+
+def test_a_run_that_was_taken_for_dead_does_not_commit(tmp_path: Path, impatient: None) -> None:
+    with claimed(Folder(str(tmp_path))) as check:
+        check()
+        write(tmp_path, ELSEWHERE)
+        time.sleep(0.2)  # several beats, none of which takes DEST back
+        with pytest.raises(RunFailedError, match="process 1 on elsewhere"):
+            check()
+    assert Claim(**json.loads((tmp_path / NAME).read_bytes())) == ELSEWHERE
+
+
+def test_a_failed_run_gives_its_claim_back(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), claimed(Folder(str(tmp_path))):
+        raise ZeroDivisionError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_no_claim_of_ours_stops_nobody(tmp_path: Path) -> None:
+    for content in (b"", b"[]", b'{"run": 1}', b"\xff"):
+        (tmp_path / NAME).write_bytes(content)
+        with claimed(Folder(str(tmp_path))) as check:
+            check()
+
+
+def test_a_claim_is_no_photo(tmp_path: Path) -> None:
+    write_photo(tmp_path / "apple" / "1.jpg", 1)
+    with claimed(Folder(str(tmp_path / "out"))):
+        listing = list_photos(Folder(str(tmp_path)), Folder(str(tmp_path / "out")), 1)
+    assert (len(listing.photos), listing.left_out) == (1, {})
