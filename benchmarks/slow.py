@@ -43,8 +43,8 @@ def rate(context: SparkContext, source: Folder, photos: list[Photo], backbone: B
         start = time.perf_counter()
         result = embed_parts(context, (source, Folder(folder)), parts, backbone, settings, lambda _: None)
         seconds = time.perf_counter() - start
-    if len(result.embedded) != len(photos):
-        raise SystemExit(f"expected {len(photos)} embedded photos, received {len(result.embedded)}")
+    if result.embedded != len(photos):
+        raise SystemExit(f"expected {len(photos)} embedded photos, received {result.embedded}")
     return round(len(photos) / seconds, 2)
 
 

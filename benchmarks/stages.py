@@ -72,7 +72,7 @@ class Bench:
 
     def embed(self, source: Folder, dest: Folder, backbone: Backbone, photos: list[Photo]) -> None:
         """One task, as Spark would run it."""
-        failures = embed_part(Part(name_part(photos, "bench"), photos), (source, dest), backbone, self.limits)
+        _, failures = embed_part(Part(name_part(photos, "bench"), photos), (source, dest), backbone, self.limits)
         if failures:
             raise SystemExit(f"expected photos that can all be embedded, received {failures[:3]}")
 
