@@ -27,11 +27,11 @@ LAYERS = [
         "embedder",
         "dataframe",
         "batches",
-        "calibration checks components manifest model previews report resume spark_pca vectors",
+        "calibration checks components forget manifest model previews report resume spark_pca vectors",
         "reading",
         "backbone parts photos projection quantise sample session",
         "architectures cache graph image keras_engine network onnx_file orchard torch_file weights",
-        "bucket settings stages storage stores",
+        "bucket claim settings stages storage stores",
         "errors",
     )
 ]

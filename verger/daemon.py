@@ -25,6 +25,7 @@ if __name__ == "__main__":
 
     from pyspark import daemon
 
+    import verger.batches
     import verger.components
     import verger.network
     import verger.previews
