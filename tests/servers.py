@@ -211,13 +211,20 @@ def proxy(upstream: str) -> Iterator[Proxy]:  # noqa: C901  (a handler that sees
         def handle_error(self, request: object, client_address: object) -> None:
             pass  # clients that close early, and our own resets
 
-    with Server(("127.0.0.1", 0), Handler) as server:
-        shown = Proxy(f"127.0.0.1:{server.server_address[1]}")
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
-        try:
-            yield shown
-        finally:
-            server.shutdown()
+    with Server(("127.0.0.1", 0), Handler) as server, serving(server) as endpoint:
+        shown = Proxy(endpoint)
+        yield shown
+
+
+@contextlib.contextmanager
+def serving(server: http.server.ThreadingHTTPServer) -> Iterator[str]:
+    """The address of a server that answers until the end."""
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+    try:
+        yield f"127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
 
 
 @contextlib.contextmanager
@@ -247,11 +254,6 @@ def wide_bucket(folders: int, files: int) -> Iterator[Proxy]:
         def log_message(self, *_: object) -> None:
             pass
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.daemon_threads = True
-        shown = Proxy(f"127.0.0.1:{server.server_address[1]}")
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
-        try:
-            yield shown
-        finally:
-            server.shutdown()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server, serving(server) as endpoint:
+        shown = Proxy(endpoint)
+        yield shown

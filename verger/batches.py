@@ -4,13 +4,13 @@ The array holds the photos' bytes, or their paths, which the worker then reads i
 network. Everything goes in groups, so that a batch of any length takes little memory beside its own.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -21,13 +21,11 @@ from verger.image import decode
 from verger.network import Backbone, place_task
 from verger.parts import list_column
 from verger.photos import Photo
-from verger.reading import GROUP_BYTES, GROUP_PHOTOS, READS_IN_FLIGHT, read_photo
+from verger.reading import GROUP_BYTES, READS_IN_FLIGHT, ahead, read_photo, readers
 from verger.settings import Limits
 from verger.storage import Place, open_place
-from verger.vectors import GROUP_PIXEL_BYTES, Pixels, _check_finite, _network
+from verger.vectors import Pixels, check_finite, group_pixels, loaded
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 Sized = tuple[Place, Photo] | PhotoError  # where a photo is, and its size; or why it cannot be read
 
 
@@ -78,10 +76,9 @@ def embed_array(photos: pa.Array, task: Task) -> Iterator[tuple[pa.Array, list[C
     """Groups of photos in their order: vectors, null where there is none, and the causes of that, None elsewhere."""
     backbone, limits = task.network.value, task.limits
     placement = place_task(task.device, _threads())
-    network = _network(backbone, placement)
+    network = loaded(backbone, placement)
     side = backbone.image_size
-    size = min(GROUP_PHOTOS, len(photos), max(1, GROUP_PIXEL_BYTES // (3 * side**2)))
-    pixels = np.empty((size, side, side, 3), np.uint8)
+    pixels = group_pixels(side, len(photos))
 
     def decoded(content: bytes | PhotoError) -> Pixels | PhotoError:
         try:
@@ -91,7 +88,7 @@ def embed_array(photos: pa.Array, task: Task) -> Iterator[tuple[pa.Array, list[C
 
     # As in vectors.py: only beside a GPU is anything won by decoding in threads.
     with nullcontext() if placement.gpu is None else ThreadPoolExecutor(READS_IN_FLIGHT) as pool:
-        for group in _contents(photos, limits.max_bytes, size):
+        for group in _contents(photos, limits.max_bytes, len(pixels)):
             causes: list[Cause | None] = []
             ready = 0
             for photo in pool.map(decoded, group) if pool else map(decoded, group):
@@ -115,7 +112,7 @@ def _threads() -> int:
 
 
 def _check(vectors: NDArray[np.float32], causes: Sequence[Cause | None], backbone: Backbone, *, strict: bool) -> None:
-    _check_finite(vectors, [{"path": "a photo", "error": cause} for cause in causes], backbone)
+    check_finite(vectors, [{"path": "a photo", "error": cause} for cause in causes], backbone)
     cause = next(filter(None, causes), None)
     if strict and cause:
         raise RunFailedError(
@@ -160,27 +157,10 @@ def read_paths(paths: pa.Array, max_bytes: int, size: int) -> Iterator[list[byte
     def read(file: Sized) -> bytes | PhotoError:
         return file if isinstance(file, PhotoError) else read_photo(*file, max_bytes)
 
-    pool = ThreadPoolExecutor(READS_IN_FLIGHT, thread_name_prefix="read")
-    try:
+    with readers() as pool:
         some = (paths.slice(start, size).to_pylist() for start in range(0, len(paths), size))
-        files = chain.from_iterable(_ahead(_size, some, pool))
-        yield from _ahead(read, _grouped(files, size), pool)
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _ahead(
-    work: Callable[[Item], Result], groups: Iterable[Sequence[Item]], pool: ThreadPoolExecutor
-) -> Iterator[list[Result]]:
-    """Results in order, a group at a time, while the next group is worked on."""
-    waiting: list[Future[Result]] = []
-    for group in groups:
-        following = [pool.submit(work, item) for item in group]
-        if waiting:
-            yield [future.result() for future in waiting]
-        waiting = following
-    if waiting:
-        yield [future.result() for future in waiting]
+        files = chain.from_iterable(ahead(_size, some, pool))
+        yield from ahead(read, _grouped(files, size), pool)
 
 
 def _grouped(files: Iterable[Sized], size: int) -> Iterator[list[Sized]]:

@@ -1,13 +1,15 @@
 """Photos → their bytes, read in groups ahead of whoever uses them, so that slow storage makes nobody wait."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
 
 from verger.errors import PhotoError
 from verger.photos import Photo
 from verger.storage import Place
 
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 READS_IN_FLIGHT = 32
@@ -36,18 +38,32 @@ def read_ahead(
     In groups and not one by one, because every finished read would interrupt the caller at its work: Python runs one
     thread at a time. What is under way is bounded in number and in bytes.
     """
+    with readers() as pool:
+        yield from ahead(read, groups(photos, group_photos), pool)
+
+
+@contextmanager
+def readers() -> Iterator[ThreadPoolExecutor]:
+    """Threads that wait for storage; at the end, what they have not begun is dropped."""
     pool = ThreadPoolExecutor(READS_IN_FLIGHT, thread_name_prefix="read")
     try:
-        waiting: list[Future[Result]] = []
-        for group in groups(photos, group_photos):
-            following = [pool.submit(read, photo) for photo in group]
-            if waiting:
-                yield [future.result() for future in waiting]
-            waiting = following
-        if waiting:
-            yield [future.result() for future in waiting]
+        yield pool
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def ahead(
+    work: Callable[[Item], Result], groups: Iterable[Sequence[Item]], pool: ThreadPoolExecutor
+) -> Iterator[list[Result]]:
+    """The results of `work`, in order, a group at a time, while the next group is worked on."""
+    waiting: list[Future[Result]] = []
+    for group in groups:
+        following = [pool.submit(work, item) for item in group]
+        if waiting:
+            yield [future.result() for future in waiting]
+        waiting = following
+    if waiting:
+        yield [future.result() for future in waiting]
 
 
 def groups(photos: Sequence[Photo], group_photos: int) -> Iterator[Sequence[Photo]]:

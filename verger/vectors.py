@@ -100,9 +100,9 @@ def embed_part(
 ) -> tuple[Counter[str], list[tuple[str, Cause]]]:
     """One task: read, decode, embed and write one part. Counts its vectors by label, and returns its failures."""
     source, dest = places
-    network = _network(backbone, placement)
+    network = loaded(backbone, placement)
     side = backbone.image_size
-    pixels = np.empty((min(GROUP_PHOTOS, max(1, GROUP_PIXEL_BYTES // (3 * side**2))), side, side, 3), np.uint8)
+    pixels = group_pixels(side)
     vectors = np.empty((len(part.photos), backbone.vector_length), np.float32)
     rows: list[Row] = []
     done = 0
@@ -115,10 +115,15 @@ def embed_part(
                 ready += 1
         vectors[done : done + ready] = network(pixels[:ready])
         done += ready
-    _check_finite(vectors[:done], rows, backbone)
+    check_finite(vectors[:done], rows, backbone)
     dest.write(part.path, table_bytes(_table(rows, vectors[:done], backbone.fingerprint)))
     labels = Counter(row["label"] for row in rows if not row["error"])
     return labels, [(row["path"], row["error"]) for row in rows if row["error"]]
+
+
+def group_pixels(side: int, most: int = GROUP_PHOTOS) -> NDArray[np.uint8]:
+    """Room for a group of at most `most` decoded photos, uint8 (n, side, side, 3), bounded in bytes too."""
+    return np.empty((min(GROUP_PHOTOS, most, max(1, GROUP_PIXEL_BYTES // (3 * side**2))), side, side, 3), np.uint8)
 
 
 def _decoded(
@@ -143,7 +148,7 @@ def _decoded(
     return (map(decode_row, fetched) for fetched in read_ahead(fetch, photos, group_photos))
 
 
-def _check_finite(vectors: NDArray[np.float32], rows: Sequence[Row], backbone: "Backbone") -> None:
+def check_finite(vectors: NDArray[np.float32], rows: Sequence[Row], backbone: "Backbone") -> None:
     """One number that is none would spoil the components of every photo, so it ends the run."""
     finite = np.isfinite(vectors).all(axis=1)
     if not finite.all():
@@ -158,7 +163,7 @@ def _check_finite(vectors: NDArray[np.float32], rows: Sequence[Row], backbone: "
 _loaded: dict[tuple[str, Placement], "Network"] = {}
 
 
-def _network(backbone: "Backbone", placement: Placement) -> "Network":
+def loaded(backbone: "Backbone", placement: Placement) -> "Network":
     """The network, built once in this process and kept for the tasks that follow."""
     key = backbone.fingerprint, placement
     if key not in _loaded:
