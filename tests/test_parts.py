@@ -187,6 +187,17 @@ def test_vectors_of_another_network_are_refused_unless_discarded(dest: Folder) -
     assert of_this_network(index, network("other"), dest, restart=False) == index
 
 
+@pytest.mark.parametrize("kind", [PermissionError, TimeoutError, FileNotFoundError])
+def test_a_part_that_the_store_does_not_give_is_not_called_damaged(dest: Folder, kind: type[OSError]) -> None:
+    class Denying(Folder):
+        def open(self, path: str) -> pa.NativeFile:
+            raise kind(path)
+
+    write_part(dest, "a", [("1", None)])
+    with pytest.raises(kind):
+        read_index(Denying(dest.root))
+
+
 def test_a_damaged_part_is_named(dest: Folder) -> None:
     dest.write(vectors_path("a"), b"not Parquet")
     with pytest.raises(SettingError, match=r"vectors/part-a.parquet.*Delete that file"):

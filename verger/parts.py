@@ -157,6 +157,8 @@ def _read_rows(dest: Place, name: str) -> IndexedPart:
             fingerprint = (file.schema_arrow.metadata or {}).get(FINGERPRINT, b"").decode()
             table = file.read(["path", "label", "bytes", "modified", "error"])
             table = table.set_column(3, "modified_us", table["modified"].cast(pa.int64())).cast(INDEX)
+    except (PermissionError, TimeoutError, FileNotFoundError):
+        raise  # the storage's fault, not the part's: nobody should delete it for that
     except (pa.ArrowException, OSError, KeyError) as error:
         raise SettingError(
             "whole Parquet parts in vectors/",
