@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx
 import pytest
+import servers
 from onnx import TensorProto, helper
 from PIL import Image
 
+from verger import stores
 from verger.network import Backbone
 from verger.photos import Photo
 from verger.session import spark_context
@@ -95,3 +97,21 @@ def mean_colour() -> Backbone:
 def photo(path: str, label: str = "apple", size: int = 1, modified_us: int = 0) -> Photo:
     """A listed photo, for tests that need no file."""
     return Photo(path, label, size, modified_us)
+
+
+@pytest.fixture(autouse=True)
+def _fresh_connections() -> Iterator[None]:
+    """Tests differ in endpoints and users; a process elsewhere does not."""
+    yield
+    stores._connected.cache_clear()
+    stores._s3_above.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def ministack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    if not servers.MINISTACK.exists():
+        pytest.skip("needs MiniStack, which scripts/servers installs")
+    with servers.ministack(tmp_path_factory.mktemp("ministack")) as endpoint:
+        for bucket in ("photos", "results", "private"):
+            servers.aws(endpoint, "s3", "PUT", f"/{bucket}")
+        yield endpoint

@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import http.server
+import json
 import os
 import re
 import shutil
@@ -16,6 +17,8 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[1]
 MINISTACK = ROOT / ".servers" / "ministack" / "bin" / "ministack"
@@ -257,3 +260,20 @@ def wide_bucket(folders: int, files: int) -> Iterator[Proxy]:
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server, serving(server) as endpoint:
         shown = Proxy(endpoint)
         yield shown
+
+
+def use_s3(monkeypatch: pytest.MonkeyPatch, endpoint: str, key: str = "test", secret: str = "test") -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://{endpoint}")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+
+def policy(source: str, dest: str, *, forgetting: bool = False) -> str:
+    """The policy in docs/storage.md for a source and a destination, each as "bucket/prefix"."""
+    text = (ROOT / "docs" / "storage.md").read_text()
+    for role, place in (("SOURCE", source), ("DEST", dest)):
+        bucket, _, prefix = place.partition("/")
+        text = text.replace(f"{role}_BUCKET", bucket).replace(f"{role}_PREFIX", prefix)
+    allowed, more = (json.loads(block) for block in re.findall(r"```json\n(.*?)```", text, re.DOTALL))
+    return json.dumps(allowed | {"Statement": allowed["Statement"] + (more if forgetting else [])})

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -27,24 +26,6 @@ LIMITS = Limits(64_000_000, 64_000_000)
 HELP = "needs {}, which scripts/servers installs"
 
 
-@pytest.fixture(autouse=True)
-def _fresh_connections() -> Iterator[None]:
-    """Tests differ in endpoints and users; a process elsewhere does not."""
-    yield
-    stores._connected.cache_clear()
-    stores._s3_above.cache_clear()
-
-
-@pytest.fixture(scope="session")
-def ministack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    if not servers.MINISTACK.exists():
-        pytest.skip(HELP.format("MiniStack"))
-    with servers.ministack(tmp_path_factory.mktemp("ministack")) as endpoint:
-        for bucket in ("photos", "results", "private"):
-            servers.aws(endpoint, "s3", "PUT", f"/{bucket}")
-        yield endpoint
-
-
 @pytest.fixture(scope="session")
 def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if not servers.AZURITE.exists():
@@ -61,13 +42,6 @@ def google(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield endpoint
 
 
-def use_s3(monkeypatch: pytest.MonkeyPatch, endpoint: str, key: str = "test", secret: str = "test") -> None:
-    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://{endpoint}")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", key)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret)
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-
-
 def use_azure(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
     named = f"AccountName={servers.AZURITE_ACCOUNT};AccountKey={servers.AZURITE_KEY}"
     blobs = f"BlobEndpoint=http://{endpoint}/{servers.AZURITE_ACCOUNT}"
@@ -78,7 +52,7 @@ def use_azure(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
 def anywhere(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
     """An empty prefix in each kind of store, with every right."""
     if request.param == "s3":
-        use_s3(monkeypatch, request.getfixturevalue("ministack"))
+        servers.use_s3(monkeypatch, request.getfixturevalue("ministack"))
         return f"s3://results/{tmp_path.name}"
     if request.param == "azure":
         use_azure(monkeypatch, request.getfixturevalue("azurite"))
@@ -90,22 +64,13 @@ def anywhere(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tm
     return f"gs://results/{tmp_path.name}"
 
 
-def policy(source: str, dest: str) -> str:
-    """The policy in docs/storage.md for a source and a destination, each as "bucket/prefix"."""
-    text = re.findall(r"```json\n(.*?)```", (servers.ROOT / "docs" / "storage.md").read_text(), re.DOTALL)[0]
-    for role, place in (("SOURCE", source), ("DEST", dest)):
-        bucket, _, prefix = place.partition("/")
-        text = text.replace(f"{role}_BUCKET", bucket).replace(f"{role}_PREFIX", prefix)
-    return json.dumps(json.loads(text))
-
-
 @pytest.fixture
 def least(ministack: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Place, Place]:
     """SOURCE with six photos, and DEST, for a user who has the rights in docs/storage.md and no others."""
-    use_s3(monkeypatch, ministack)
+    servers.use_s3(monkeypatch, ministack)
     source, dest = f"photos/{tmp_path.name}", f"results/{tmp_path.name}"
     upload_photos(open_place(f"s3://{source}"), tmp_path / "made")
-    use_s3(monkeypatch, ministack, *servers.make_user(ministack, tmp_path.name, policy(source, dest)))
+    servers.use_s3(monkeypatch, ministack, *servers.make_user(ministack, tmp_path.name, servers.policy(source, dest)))
     stores._connected.cache_clear()
     return open_place(f"s3://{source}"), open_place(f"s3://{dest}")
 
@@ -114,7 +79,7 @@ def least(ministack: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tu
 def faulty(ministack: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Proxy, Place]]:
     """A place in S3 with six photos, behind a proxy whose rule makes faults."""
     with servers.proxy(ministack) as proxy:
-        use_s3(monkeypatch, proxy.endpoint)
+        servers.use_s3(monkeypatch, proxy.endpoint)
         place = open_place(f"s3://photos/{tmp_path.name}")
         upload_photos(place, tmp_path / "made")
         proxy.seen.clear()
@@ -189,7 +154,7 @@ def test_the_documented_policy_is_enough_and_deleting_leaves_no_empty_object(
     assert not any(embed(Folder(f"{tmp_path}/local"), open_place(f"{dest.uri}/of_local")).values())
     for file in list(dest.files()):
         dest.delete(file.path)
-    use_s3(monkeypatch, ministack)
+    servers.use_s3(monkeypatch, ministack)
     assert f"/{tmp_path.name}" not in servers.aws(ministack, "s3", "GET", "/results?list-type=2")
 
 
@@ -223,7 +188,7 @@ def test_listing_goes_on_after_a_thousand_and_ignores_empty_folders(
 
 def test_a_hundred_thousand_objects_are_listed_a_few_folders_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     with servers.wide_bucket(100, 1000) as bucket:
-        use_s3(monkeypatch, bucket.endpoint)
+        servers.use_s3(monkeypatch, bucket.endpoint)
         files = open_place("s3://wide/photos").files()
         assert next(files).bytes == 7
         assert len(bucket.seen) < 30

@@ -7,6 +7,7 @@ import pytest
 from conftest import mean_colour
 
 from verger import SettingError
+from verger.claim import claimed
 from verger.forget import LIST, forget, leave_out_forgotten
 from verger.parts import plan_parts, read_index
 from verger.photos import list_photos
@@ -80,6 +81,20 @@ def test_what_shows_or_speaks_of_the_photos_goes(dest: Folder) -> None:
         f"components/part-{name}.parquet" for name in sorted(before & after)
     ]
     assert not {"manifest.json", "report.html"} & {file.path for file in dest.files()}
+
+
+def test_what_an_interrupted_forgetting_left_goes_with_the_next(dest: Folder) -> None:
+    before = rows(dest).keys()
+    dest.write(LIST, hashlib.sha256(b"pear/10.jpg").hexdigest().encode())  # and then it was killed
+    assert forget(dest, "apple/00.jpg")["photos"] == 2
+    assert rows(dest).keys() == before - {"apple/00.jpg", "pear/10.jpg"}
+
+
+def test_nothing_is_forgotten_under_a_run_at_work(dest: Folder) -> None:
+    before = rows(dest)
+    with claimed(dest), pytest.raises(SettingError, match="no other run"):
+        forget(dest, "apple/*")
+    assert rows(dest) == before
 
 
 def test_a_dry_run_changes_nothing(dest: Folder) -> None:

@@ -31,7 +31,8 @@ LAYERS = [
         "reading",
         "backbone parts photos projection quantise sample session",
         "architectures cache graph image keras_engine network onnx_file orchard torch_file weights",
-        "bucket claim settings stages storage stores",
+        "claim versions",
+        "bucket settings stages storage stores",
         "errors",
     )
 ]

@@ -156,7 +156,7 @@ def test_s3_is_where_the_environment_says(
         monkeypatch.setenv(name, value) if value else monkeypatch.delenv(name, raising=False)
     monkeypatch.delenv("AWS_REGION", raising=False)
     monkeypatch.delenv("AWS_ENDPOINT_URL_S3", raising=False)
-    assert stores._s3_address("bucket") == expected
+    assert stores.s3_address("bucket") == expected
     assert stores._path_style("eusc-de-east-1") == "https://s3.eusc-de-east-1.amazonaws.eu"
 
 

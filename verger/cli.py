@@ -184,14 +184,12 @@ def forget(dest: str, pattern: str, *, dry_run: bool, as_json: bool) -> None:
     Example:
         verger forget out 'apple/*' --dry-run
     """
-    receipt = forget_photos(open_place(dest), pattern, dry_run=dry_run)
+    place = open_place(dest)
+    receipt = forget_photos(place, pattern, dry_run=dry_run)
     if as_json:
         click.echo(json.dumps(receipt, indent=2))
-    elif dry_run:
-        console.print(f"{receipt['photos']:,} photos would be forgotten; nothing was changed.")
     else:
-        console.print(f"{receipt['photos']:,} photos are forgotten; {receipt['receipt']} says so by digest.")
-        console.print("Run again on the same DEST for components and a report without them.")
+        console.print(tables.forgotten(receipt, place, dry_run=dry_run), soft_wrap=True)
 
 
 @cli.command()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from verger.backbone import load_backbone
 from verger.calibration import keep_network, to_int8
 from verger.checks import check_components, check_device, check_failures, check_places, read_kept_projection
+from verger.claim import claimed
 from verger.components import Sampled, gather_statistics, project_parts
 from verger.forget import leave_out_forgotten
 from verger.manifest import describe, remove_manifest, write_manifest
@@ -47,8 +48,8 @@ def run(settings: Settings, spark: "SparkSession | None" = None, display: Displa
         RunFailedError: the run had to stop; what is done stays done.
     """
     stages = Stages(display or Quiet())
-    work = prepare(settings, stages)
     with ExitStack() as stack:
+        work = prepare(settings, stages, stack)
         with stages("start"):
             context = stack.enter_context(spark_context(settings.master, spark, settings.device))
         with stages("embed", len(work.remaining.photos)) as done:
@@ -63,23 +64,18 @@ def run(settings: Settings, spark: "SparkSession | None" = None, display: Displa
             remove_strangers(work.dest, names)  # once more: a worker of a killed run may have ended late
             shown = ReportData(labels, projection.spectrum, projection.total_variance, photos, embedded.failures)
             work.dest.write("report.html", render_report(manifest, shown).encode())
-    manifest["seconds"] = stages.seconds
-    write_manifest(work.dest, manifest)
+        manifest["seconds"] = stages.seconds
+        work.check_claim()
+        write_manifest(work.dest, manifest)
     return manifest
 
 
-def prepare(settings: Settings, stages: Stages) -> Work:
-    """Find out what there is to do; refuse what can be refused, before Spark starts and before anything changes."""
+def prepare(settings: Settings, stages: Stages, stack: ExitStack) -> Work:
+    """Find out what there is to do, refuse what can be refused, and hold DEST against other runs until `stack` ends."""
     source, dest = open_place(settings.source), open_place(settings.dest)
     with stages("list") as done:
         check_device(settings)
-        backbone = load_backbone(
-            settings.backbone,
-            weights=settings.weights,
-            engine=settings.engine,
-            image_size=settings.image_size,
-            normalisation=settings.normalisation,
-        )
+        backbone = load_backbone(settings.backbone, **settings.network)
         check_places(source, dest)
         listing = leave_out_forgotten(list_photos(source, dest, settings.label_level, done), dest)
         check_components(settings, backbone, len(listing.photos))
@@ -87,12 +83,16 @@ def prepare(settings: Settings, stages: Stages) -> Work:
         with stages("calibrate"):
             backbone = to_int8(backbone, (source, dest), listing.photos, settings)
     projection = read_kept_projection(dest, backbone) if settings.keep_projection else None
+    check_claim = stack.enter_context(claimed(dest))
     index = of_this_network(read_index(dest), backbone, dest, restart=settings.restart)
-    return Work(source, dest, backbone, listing, index, remaining_photos(listing.photos, index), projection)
+    return Work(
+        source, dest, backbone, listing, index, remaining_photos(listing.photos, index), projection, check_claim
+    )
 
 
 def embed(context: "SparkContext", work: Work, settings: Settings, done: Progress) -> tuple[EmbedResult, list[str]]:
     """Photos → vectors, on disk before anything reads them: the network runs once per photo. Names all parts."""
+    work.check_claim()
     remove_manifest(work.dest)
     keep_network(work.dest, work.backbone)
     kept = settle(work.dest, work.index, work.listing.photos, work.remaining)

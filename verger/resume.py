@@ -1,7 +1,7 @@
 """What an earlier run left in DEST, held against the photos that are there now."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -43,6 +43,7 @@ class Work:
     index: Sequence[IndexedPart]
     remaining: Remaining
     projection: Projection | None  # the one to keep; None to fit a new one
+    check_claim: Callable[[], None]  # raises if DEST is another run's by now
 
 
 def of_this_network(

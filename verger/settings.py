@@ -81,6 +81,11 @@ class Settings:
                 raise SettingError(wanted, f"{setting.name}={value!r}", "Choose one.")
 
     @property
+    def network(self) -> dict[str, Any]:
+        """What `load_backbone` takes beside the network's name."""
+        return {name: getattr(self, name) for name in ("weights", "engine", "image_size", "normalisation")}
+
+    @property
     def limits(self) -> Limits:
         """What a photo may weigh."""
         return Limits(self.max_bytes, self.max_pixels)

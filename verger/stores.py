@@ -48,7 +48,7 @@ def connect(scheme: str, authority: str) -> fs.FileSystem:
 @lru_cache(maxsize=64)
 def _connected(scheme: str, authority: str, process: int) -> fs.FileSystem:  # noqa: ARG001
     if scheme == "s3":
-        return _s3(authority, *_s3_address(authority))
+        return _s3(authority, *s3_address(authority))
     if scheme == "gs":
         return _google()
     if scheme == "hdfs":
@@ -57,7 +57,7 @@ def _connected(scheme: str, authority: str, process: int) -> fs.FileSystem:  # n
     return _azure(authority, os.environ)
 
 
-def _s3_address(bucket: str) -> tuple[str | None, str | None]:
+def s3_address(bucket: str) -> tuple[str | None, str | None]:
     """Region and endpoint; None leaves the choice to the AWS SDK."""
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
@@ -92,7 +92,7 @@ def delete_file(system: fs.FileSystem, scheme: str, authority: str, path: str) -
     """
     above, _, name = path.rpartition("/")
     outer, _, folder = above.rpartition("/")
-    region, endpoint = _s3_address(authority) if scheme == "s3" and outer else (None, None)
+    region, endpoint = s3_address(authority) if scheme == "s3" and outer else (None, None)
     if region:
         with _lock:
             nearer = _s3_above(outer, region, endpoint or _path_style(region), os.getpid())

@@ -45,6 +45,18 @@ def _photos(photos: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
+def forgotten(receipt: Mapping[str, Any], dest: Place, *, dry_run: bool) -> str:
+    """What `verger forget` did, or would do."""
+    versions = receipt["versions"]
+    count = f"{receipt['photos']:,} photos" + (f" and {versions:,} older versions of objects" if versions else "")
+    if dry_run:
+        return f"{count} would be forgotten; nothing was changed."
+    lines = [f"{count} are forgotten; {receipt['receipt']} says so by digest."]
+    if versions is None:
+        lines += [f"Older versions and snapshots that {dest.uri} may keep were not reached: its own tools delete them."]
+    return "\n".join([*lines, "Run again on the same DEST for components and a report without them."])
+
+
 def backbones(known: Sequence[BackboneInfo]) -> Table:
     """The built-in networks."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
