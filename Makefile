@@ -20,10 +20,12 @@ test: .venv/.dev  ## Set up everything, and run all tests
 quick: .venv/.dev  ## Run the tests that need neither Spark nor TensorFlow, in seconds
 	@.venv/bin/python -m pytest -m "not spark and not tensorflow"
 
-# PySpark 3.5 leaves its sockets to the garbage collector; whatever else warns is an error there too.
+# PySpark 3.5 leaves its sockets to the garbage collector and compares versions with distutils; whatever else warns is
+# an error there too.
 test-spark35: .venv-spark35/.dev  ## Run the tests that need Spark with Spark 3.5, in an environment of its own
 	@.venv-spark35/bin/python -m pytest -m "spark and not tensorflow" \
-		-W default::ResourceWarning -W default::pytest.PytestUnraisableExceptionWarning
+		-W default::ResourceWarning -W default::pytest.PytestUnraisableExceptionWarning \
+		-W "ignore:distutils Version classes:DeprecationWarning"
 
 lint: .venv/.dev  ## Check style and types
 	@.venv/bin/ruff check .
