@@ -31,12 +31,12 @@ LAYERS = [
         "reading",
         "backbone parts photos projection quantise sample session",
         "architectures cache graph image keras_engine network onnx_file orchard torch_file weights",
-        "bucket claim settings stages storage stores",
+        "bucket claim fruits settings stages storage stores",
         "errors",
     )
 ]
 WITHOUT_SPARK = {"backbone", "calibration", "image", "network", "parts", "photos", "projection", "quantise", "reading"}
-WITHOUT_SPARK |= {"batches", "dataframe", "report", "sample", "storage"}
+WITHOUT_SPARK |= {"batches", "dataframe", "fruits", "report", "sample", "storage"}
 
 
 def imports(module: Path) -> set[str]:
