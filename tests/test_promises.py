@@ -32,12 +32,12 @@ LAYERS = [
         "backbone parts photos projection quantise sample session",
         "architectures cache graph image keras_engine network onnx_file orchard torch_file weights",
         "claim versions",
-        "bucket settings stages storage stores",
+        "bucket fruits settings stages storage stores",
         "errors",
     )
 ]
 WITHOUT_SPARK = {"backbone", "calibration", "image", "network", "parts", "photos", "projection", "quantise", "reading"}
-WITHOUT_SPARK |= {"batches", "dataframe", "report", "sample", "storage"}
+WITHOUT_SPARK |= {"batches", "dataframe", "fruits", "report", "sample", "storage"}
 
 
 def imports(module: Path) -> set[str]:
