@@ -18,12 +18,15 @@ test: .venv/.dev  ## Set up everything, and run all tests
 	@.venv/bin/python -m pytest
 
 quick: .venv/.dev  ## Run the tests that need neither Spark nor TensorFlow, in seconds
-	@.venv/bin/python -m pytest -m "not spark and not tensorflow"
+	@.venv/bin/python -m pytest -m "not spark and not tensorflow and not slow"
+
+slow: .venv/.dev  ## Run the tests that take minutes: ten thousand real photos, on a cluster that loses its parts
+	@.venv/bin/python -m pytest -m slow
 
 # PySpark 3.5 leaves its sockets to the garbage collector and compares versions with distutils; whatever else warns is
 # an error there too.
 test-spark35: .venv-spark35/.dev  ## Run the tests that need Spark with Spark 3.5, in an environment of its own
-	@.venv-spark35/bin/python -m pytest -m "spark and not tensorflow" \
+	@.venv-spark35/bin/python -m pytest -m "spark and not tensorflow and not slow" \
 		-W default::ResourceWarning -W default::pytest.PytestUnraisableExceptionWarning \
 		-W "ignore:distutils Version classes:DeprecationWarning"
 
@@ -51,4 +54,4 @@ clean:  ## Remove the environment and the demo
 	@scripts/setup spark,aws,dev 3.5.8
 	@touch $@
 
-.PHONY: help demo test quick test-spark35 lint bench clean
+.PHONY: help demo test quick slow test-spark35 lint bench clean

@@ -7,14 +7,16 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.fs
+import pyarrow.parquet as pq
 import pytest
 import servers
 from conftest import mean_colour, write_photo
 from servers import Fault, Proxy, times
 
 from verger import RunFailedError, SettingError, stores
-from verger.parts import plan_parts, read_index, remove_strangers
+from verger.parts import plan_parts, read_index, remove_strangers, table_bytes
 from verger.photos import list_photos
 from verger.resume import remaining_photos, settle
 from verger.settings import Limits
@@ -233,12 +235,31 @@ def test_a_passing_fault_passes(faulty: tuple[Proxy, Place], fault: Fault, tmp_p
     assert proxy.methods("1.jpg").count("GET") == 3
 
 
+def test_a_fault_told_in_more_bytes_than_the_photo_has_passes(faulty: tuple[Proxy, Place]) -> None:
+    proxy, place = faulty
+    place.write("apple/tiny.jpg", b"tiny")
+    proxy.rule = times(2, FAULTS["slow down"], "GET", "tiny.jpg")
+    assert place.read("apple/tiny.jpg") == b"tiny"
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+def test_a_passing_fault_passes_in_an_open_file_too(faulty: tuple[Proxy, Place], fault: Fault, tmp_path: Path) -> None:
+    proxy, place = faulty
+    rows = pa.table({"path": [f"{i}.jpg" for i in range(9)], "bytes": range(9)})
+    place.write("out/rows.parquet", table_bytes(rows))
+    with place.open("out/rows.parquet") as opened, pq.ParquetFile(opened) as file:
+        proxy.seen.clear()
+        proxy.rule = times(2, fault, "GET", "rows.parquet")
+        assert file.read(["bytes"]) == rows.select(["bytes"])
+    assert proxy.methods("rows.parquet") == ["GET"] * 3
+
+
 def test_a_store_that_never_answers_is_given_up(faulty: tuple[Proxy, Place], monkeypatch: pytest.MonkeyPatch) -> None:
     proxy, place = faulty
     monkeypatch.setattr(stores, "ANSWER_SECONDS", 1.0)
     monkeypatch.setattr(stores, "ATTEMPTS", 2)
     stores._connected.cache_clear()
-    proxy.rule = times(99, Fault(wait=6), "GET", "1.jpg")
+    proxy.rule = times(99, Fault(wait=2), "GET", "1.jpg")  # less than the three seconds of S3's client
     with pytest.raises(OSError, match=r"s3://photos/.*Timeout"):
         place.read("apple/1.jpg")
     assert proxy.methods("1.jpg") == ["HEAD", "GET", "GET"]

@@ -12,6 +12,7 @@ import random
 import secrets
 import shutil
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -86,10 +87,22 @@ class History:
         except Killed:
             self.dest.fuse = None
             for late in self.chance.sample(self.context.unfinished, min(len(self.context.unfinished), 1)):
-                late()
+                self.end_late(late)
         self.dest.fuse, self.context.unfinished = None, []
         self.source.before_reading = lambda _: None
         assert {path for path in held if path in self.source.stored} <= {row[0] for row in rows_of(self.parts())}
+
+    def end_late(self, task: Callable[[], Any]) -> None:
+        """A worker of a killed run writes its part at once; or later, over what the next run made of newer photos."""
+        before = dict(self.dest.stored)
+        task()
+        late = self.dest.stored.items() - before.items()
+        photos = [row[0] for row in rows_of([(path, content) for path, (content, _) in late])]
+        if photos and photos[0] in self.source.stored and self.chance.random() < 0.5:
+            self.dest.stored = before
+            self.context.strangers = [lambda: self.dest.stored.update(late)]
+            self.source.put(photos[0], jpeg(42))
+            self.told.append(f"change {photos[0]}, and its old vector comes late")
 
     def holding(self) -> set[str]:
         """The photos whose vectors are in DEST and hold; whatever ends a run, their rows are there afterwards."""
@@ -103,6 +116,7 @@ class History:
         """A run that nobody disturbs, held against a fresh one."""
         self.told.append(f"run, label level {self.level}")
         names = self.run(self.dest)
+        self.context.strangers = []  # one that outlives the run is beyond what it can mend
         for name in names:
             self.dest.put(components_path(name), b"components, which go when their part goes")
         fresh = Memory("memory:fresh", self.chance)
@@ -115,7 +129,7 @@ class History:
 
     def relabelled_run(self) -> None:
         """Another label level needs no photo but those that failed."""
-        failed = {row[0] for row in rows_of(self.parts()) if row[4]}
+        failed = {row[0] for row in rows_of(self.parts()) if row[5]}
         self.level = 3 - self.level
         self.source.reads.clear()
         self.run(self.dest)

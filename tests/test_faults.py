@@ -1,7 +1,9 @@
-"""Things that really break: a killed driver, workers without a network."""
+"""Things that really break on one machine: killed drivers and workers, a full disk, no network."""
 
+import json
 import os
 import random
+import shlex
 import shutil
 import signal
 import subprocess
@@ -11,6 +13,8 @@ from pathlib import Path
 
 import pyarrow.dataset
 import pytest
+from clusters import RUN_SECONDS, Gates, finish, options, until
+from conftest import mean_colour, write_photo
 
 from verger.sample import write_sample
 
@@ -18,35 +22,86 @@ pytestmark = pytest.mark.spark
 RUN = [sys.executable, "-m", "verger", "run"]
 
 
-@pytest.fixture(scope="module")
-def orchard(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("orchard")
-    write_sample(folder, photos_per_kind=8)
-    return folder
-
-
 def paths(dest: Path, folder: str) -> list[str]:
     return sorted(pyarrow.dataset.dataset(dest / folder).to_table(columns=["path"])["path"].to_pylist())
 
 
-def test_a_driver_killed_at_any_moment_loses_and_doubles_nothing(orchard: Path, tmp_path: Path) -> None:
+def listed(photos: Path) -> list[str]:
+    return sorted(str(path.relative_to(photos)) for path in photos.rglob("*.jpg"))
+
+
+@pytest.fixture(scope="module")
+def garden(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight apples and eight pears; beside them a small network."""
+    folder = tmp_path_factory.mktemp("garden")
+    for i in range(16):
+        write_photo(folder / "photos" / ("apple" if i < 8 else "pear") / f"{i:02}.jpg", i)
+    (folder / "network.onnx").write_bytes(mean_colour().graph)
+    return folder / "photos"
+
+
+@pytest.mark.parametrize("victim", ["driver", "worker"])
+def test_on_one_machine_a_kill_ends_the_run_which_goes_on_when_asked(victim: str, garden: Path, tmp_path: Path) -> None:
+    out, gates = tmp_path / "out", Gates(tmp_path / "gates")
+    arguments = ["run", *options(garden, out, "local[2]")]
+    with subprocess.Popen(gates.command("pear", *arguments), stderr=subprocess.PIPE, text=True) as run:
+        try:
+            [worker, _] = gates.wait("half", 2, run)
+            os.kill({"driver": run.pid, "worker": worker}[victim], signal.SIGKILL)
+            code, said = finish(run)
+        finally:
+            run.kill()
+    assert code == {"driver": -signal.SIGKILL, "worker": 1}[victim]
+    assert victim == "driver" or "run the same command again" in " ".join(said.split()), said
+    assert len(list(out.glob("vectors/part-*"))) == 2, "apples are done"
+    assert list(out.rglob("*.tmp")), "nothing was killed while it wrote"
+    assert not (out / "manifest.json").exists()
+    subprocess.run([*RUN, *arguments[1:]], check=True, capture_output=True, timeout=RUN_SECONDS)
+    assert json.loads((out / "manifest.json").read_text())["photos"]["reused"] == 8
+    assert paths(out, "vectors") == paths(out, "components") == listed(garden)
+    assert not list(out.rglob("*.tmp"))
+
+
+def test_a_driver_killed_at_any_moment_loses_and_doubles_nothing(garden: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    command = [*RUN, str(orchard), "--to", str(out), "--part-photos", "4", "--master", "local[2]"]
+    command = [*RUN, *options(garden, out, "local[2]")]
     moment = random.Random(os.getpid())
     for _ in range(2):
-        run = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        before = len(list(out.rglob("part-*")))
-        deadline = time.monotonic() + 60
-        while len(list(out.rglob("part-*"))) <= before and run.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.02)
-        time.sleep(moment.uniform(0, 0.5))
-        run.send_signal(signal.SIGKILL)
-        run.wait()
-        assert not (out / "manifest.json").exists()
-    subprocess.run(command, check=True, capture_output=True, timeout=300)
-    expected = sorted(str(path.relative_to(orchard)) for path in orchard.rglob("*.jpg"))
-    assert paths(out, "vectors") == paths(out, "components") == expected
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
+            before = len(list(out.rglob("part-*")))
+            until(lambda run=run, before=before: len(list(out.rglob("part-*"))) > before or run.poll() is not None)
+            time.sleep(moment.uniform(0, 1))
+            run.kill()
+    subprocess.run(command, check=True, capture_output=True, timeout=RUN_SECONDS)
+    assert paths(out, "vectors") == paths(out, "components") == listed(garden)
     assert not list(out.rglob("*.tmp"))
+
+
+# A disk of its own for DEST, first too small for the report, then large enough.
+FULL_DISK = """
+mount -t tmpfs -o size=64k disk {out} || exit 77
+{run} 2>{said}; code=$?
+find {out} -name 'part-*' >{left}; find {out} -name '*.tmp' >>{left}
+mount -o remount,size=64m {out} && {run} && cp {out}/manifest.json {manifest}; exit $code
+"""
+
+
+def test_a_full_disk_ends_the_run_which_goes_on_when_there_is_room(garden: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    files = {name: tmp_path / name for name in ("out", "said", "left", "manifest")}
+    run = shlex.join([*RUN, *options(garden, tmp_path / "out", "local[2]")])
+    command = ["unshare", "--map-root-user", "--mount", "sh", "-c", FULL_DISK.format(run=run, **files)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=2 * RUN_SECONDS, check=False)
+    if ended.returncode == 77 or "unshare" in ended.stderr:
+        pytest.skip("needs the right to mount a small disk (unshare --mount)")
+    said = " ".join(files["said"].read_text().split())
+    assert ended.returncode == 1, said
+    assert "No space left on device" in said
+    assert "run the same command again" in said
+    left = files["left"].read_text().split()
+    assert len([file for file in left if "/vectors/part-" in file]) == 4
+    assert not [file for file in left if file.endswith(".tmp")]
+    assert json.loads(files["manifest"].read_text())["photos"]["reused"] == 16
 
 
 CUT_OFF = """
@@ -70,6 +125,13 @@ print("worker started bare", file=open("{folder}/started", "a"))
 """
 
 
+@pytest.fixture(scope="module")
+def orchard(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("orchard")
+    write_sample(folder, photos_per_kind=2)
+    return folder
+
+
 def test_workers_without_network_or_cache_get_all_they_need_by_broadcast(orchard: Path, tmp_path: Path) -> None:
     unshare = [shutil.which("unshare") or "unshare", "--map-root-user", "--net"]
     if not shutil.which("unshare") or subprocess.run([*unshare, "true"], capture_output=True, check=False).returncode:
@@ -84,9 +146,9 @@ def test_workers_without_network_or_cache_get_all_they_need_by_broadcast(orchard
         env=os.environ | {"PYSPARK_PYTHON": str(worker), "VERGER_CACHE": str(tmp_path / "cache")},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=RUN_SECONDS,
         check=False,
     )
     assert ran.returncode == 0, ran.stderr
     assert (tmp_path / "started").exists()
-    assert len(paths(tmp_path / "out", "vectors")) == 96
+    assert len(paths(tmp_path / "out", "vectors")) == 24

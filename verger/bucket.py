@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import os
 import secrets
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -64,8 +65,9 @@ class Bucket:
         return self._call(partial(_read, self._system(), f"{self._root}/{path}"))
 
     def open(self, path: str) -> pa.NativeFile:
-        """A file for random access."""
-        return self._call(partial(self._system().open_input_file, f"{self._root}/{path}"))
+        """A file for random access; each read of it is as patient as that of a whole file."""
+        file = self._call(partial(self._system().open_input_file, f"{self._root}/{path}"))
+        return pa.PythonFile(_PatientFile(file, self._call), mode="r")
 
     def write(self, path: str, content: bytes | pa.Buffer) -> None:
         """Write a whole file, or leave what was there before."""
@@ -129,6 +131,30 @@ class Bucket:
                     deeper += [info.path for info in found if info.type == FileType.Directory]
                 folders = deeper
             yield from _bounded(pool, partial(self._list, system, recursive=True), folders)
+
+
+class _PatientFile:
+    """An open file, as much of one as Arrow needs, whose every read is one call that may be repeated."""
+
+    def __init__(self, file: pa.NativeFile, call: Callable[[Callable[[], bytes]], bytes]) -> None:
+        self._file, self._call, self._at = file, call, 0
+        self.closed = False
+
+    def read(self, size: int) -> bytes:
+        content = self._call(partial(self._file.read_at, size, self._at))
+        self._at += len(content)
+        return content
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._file.size()}[whence]
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def close(self) -> None:
+        self._file.close()
+        self.closed = True
 
 
 def _bounded(
