@@ -52,11 +52,23 @@ def running(command: list[str], port: int, environment: dict[str, str], log: Pat
             process.wait(10)
 
 
-def ministack(folder: Path) -> "contextlib.AbstractContextManager[str]":
-    """S3, IAM and STS; signatures and policies are enforced. The key `test` may do everything."""
+def ministack(folder: Path, services: str = "s3,iam,sts") -> "contextlib.AbstractContextManager[str]":
+    """Services of AWS; signatures and policies are enforced. The key `test` may do everything."""
     port = free_port()
-    environment = {"AUTH": "true", "BIND_HOST": "127.0.0.1", "SERVICES": "s3,iam,sts", "GATEWAY_PORT": str(port)}
+    environment = {"AUTH": "true", "BIND_HOST": "127.0.0.1", "SERVICES": services, "GATEWAY_PORT": str(port)}
     environment |= {"LOG_LEVEL": "WARNING", "TMPDIR": str(folder), "HOME": str(folder)}
+    return running([str(MINISTACK)], port, environment, folder / "ministack.log")
+
+
+def ministack_tls(folder: Path, services: str) -> "contextlib.AbstractContextManager[str]":
+    """The same behind TLS, with a certificate of its own: folder/certificate.pem."""
+    certificate, key, port = folder / "certificate.pem", folder / "key.pem", free_port()
+    asked = ["-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"]
+    asked += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(["openssl", "req", *asked], check=True, capture_output=True)
+    environment = {"AUTH": "true", "BIND_HOST": "127.0.0.1", "SERVICES": services, "GATEWAY_PORT": str(port)}
+    environment |= {"LOG_LEVEL": "WARNING", "TMPDIR": str(folder), "HOME": str(folder)}
+    environment |= {"USE_SSL": "1", "MINISTACK_SSL_CERT": str(certificate), "MINISTACK_SSL_KEY": str(key)}
     return running([str(MINISTACK)], port, environment, folder / "ministack.log")
 
 
@@ -170,8 +182,11 @@ def proxy(upstream: str) -> Iterator[Proxy]:  # noqa: C901  (a handler that sees
                 self.rfile.close()
                 self.connection.close()
             elif fault.status:
-                error = f"<Error><Code>{fault.code}</Code><Message>{fault.code} it is</Message></Error>".encode()
-                self.answer(fault.status, {"Content-Type": "application/xml"} if self.command != "HEAD" else {}, error)
+                error = f"<Error><Code>{fault.code}</Code><Message>{fault.code} it is</Message></Error>"
+                if self.path == "/":  # not S3: the services that take forms wrap it
+                    error = f"<ErrorResponse>{error}</ErrorResponse>"
+                kind = {"Content-Type": "application/xml"} if self.command != "HEAD" else {}
+                self.answer(fault.status, kind, error.encode())
             else:
                 with contextlib.closing(http.client.HTTPConnection(upstream, timeout=60)) as connection:
                     headers = {name: value for name, value in self.headers.items() if name.lower() not in HOP_BY_HOP}
