@@ -22,6 +22,7 @@ LAYERS = [
     set(names.split())
     for names in (
         "cli __main__ tables terminal export",
+        "cloud",
         "pipeline",
         "daemon",
         "embedder",
