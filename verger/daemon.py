@@ -10,14 +10,14 @@ from pathlib import Path
 
 
 def without_zips(paths: list[str]) -> list[str]:
-    """Import paths without Spark's zip where the same modules lie unpacked, and compiled, beside it."""
-    return [path for path in paths if not (path.endswith("pyspark.zip") and _unpacked(Path(path)))]
+    """Import paths without Spark's zip where the same modules are found unpacked, and compiled, on another of them."""
+    return [path for path in paths if not (path.endswith("pyspark.zip") and _unpacked(Path(path), paths))]
 
 
-def _unpacked(zipped: Path) -> bool:
-    """In the pip package, pyspark/python/lib/pyspark.zip holds what pyspark/ holds."""
+def _unpacked(zipped: Path, paths: list[str]) -> bool:
+    """In the pip package, pyspark/python/lib/pyspark.zip holds what pyspark/ holds; this Python may be another one."""
     package = zipped.absolute().parent.parent.parent  # a cluster may put the zip anywhere, or name it without a folder
-    return package.name == "pyspark" and (package / "worker.py").is_file()
+    return package.name == "pyspark" and (package / "worker.py").is_file() and str(package.parent) in paths
 
 
 if __name__ == "__main__":
