@@ -21,7 +21,7 @@ MODULES = sorted((ROOT / "verger").rglob("*.py"))
 LAYERS = [
     set(names.split())
     for names in (
-        "cli __main__ tables terminal export",
+        "cli cloud __main__ tables terminal export",
         "pipeline",
         "daemon",
         "embedder",
