@@ -13,6 +13,7 @@ from rich.console import Console
 
 from verger import __version__, tables
 from verger.backbone import builtin_backbones
+from verger.cloud.cli import cloud
 from verger.errors import VergerError
 from verger.export import export_components
 from verger.forget import forget as forget_photos
@@ -206,6 +207,9 @@ def backbones(*, as_json: bool) -> None:
         click.echo(json.dumps([vars(info) for info in known], indent=2))
     else:
         console.print(tables.backbones(known))
+
+
+cli.add_command(cloud)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -9,6 +9,7 @@ from rich.text import Text
 
 WORDS = {
     "render": "Rendering the orchard",
+    "upload": "Uploading photos",
     "list": "Listing photos",
     "calibrate": "Calibrating int8",
     "start": "Starting Spark",
