@@ -21,17 +21,22 @@ MODULES = sorted((ROOT / "verger").rglob("*.py"))
 LAYERS = [
     set(names.split())
     for names in (
-        "cli __main__ tables terminal export",
-        "pipeline",
+        "cli cli_recogniser __main__ tables terminal export",
+        "pipeline evaluate",
+        "evaluation_page recognition",
+        "recogniser_files",
         "daemon",
         "embedder",
         "dataframe",
         "batches",
-        "calibration checks components forget manifest model previews report resume spark_pca vectors",
+        "holding_out",
+        "evaluation learning recogniser_graph",
+        "confidence",
+        "calibration checks components discriminant forget manifest model previews report resume spark_pca vectors",
         "reading",
-        "backbone parts photos projection quantise sample session",
+        "backbone gallery parts photos projection quantise sample session",
         "architectures cache graph image keras_engine network onnx_file orchard torch_file weights",
-        "bucket claim settings stages storage stores",
+        "bucket claim labels recogniser settings stages storage stores",
         "errors",
     )
 ]

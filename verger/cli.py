@@ -13,6 +13,7 @@ from rich.console import Console
 
 from verger import __version__, tables
 from verger.backbone import builtin_backbones
+from verger.cli_recogniser import evaluate, recognise
 from verger.errors import VergerError
 from verger.export import export_components
 from verger.forget import forget as forget_photos
@@ -208,6 +209,10 @@ def backbones(*, as_json: bool) -> None:
         click.echo(json.dumps([vars(info) for info in known], indent=2))
     else:
         console.print(tables.backbones(known))
+
+
+cli.add_command(recognise)
+cli.add_command(evaluate)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

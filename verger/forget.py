@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from verger.errors import SettingError
+from verger.gallery import GALLERY
 from verger.manifest import remove_manifest
 from verger.parts import IndexedPart, components_path, read_index, rewrite_part, vectors_path
 from verger.photos import Listing, Photos
@@ -67,6 +68,7 @@ def forget(dest: Place, pattern: str, *, dry_run: bool = False) -> dict[str, Any
         for part in touched:
             _remove_rows(dest, part, matched[part.name])
         dest.delete(REPORT)
+        dest.delete(GALLERY)
         dest.write(receipt["receipt"], (json.dumps(receipt, indent=2) + "\n").encode())
     return receipt
 
