@@ -45,7 +45,8 @@ def test_a_run_leaves_everything_it_promises(run, tmp_path: Path) -> None:
     assert manifest["projection"]["components"] == 2
     assert {"list", "embed", "components", "total"} <= manifest["seconds"].keys()
     assert len(rows(out)) == 12
-    assert sorted(p.name for p in (out / "model").iterdir()) == ["embedder.onnx", "projection.npz", "spark-pca"]
+    model = ["embedder.onnx", "gallery.npz", "projection.npz", "recogniser.npz", "recogniser.onnx", "spark-pca"]
+    assert sorted(p.name for p in (out / "model").iterdir()) == model
     assert "mean_colour" in (out / "report.html").read_text()
     assert not [path for path in out.rglob("*") if path.name.endswith(".tmp")]
 

@@ -21,18 +21,23 @@ MODULES = sorted((ROOT / "verger").rglob("*.py"))
 LAYERS = [
     set(names.split())
     for names in (
-        "cli __main__ tables terminal export cloud",
-        "pipeline",
+        "cli cli_recogniser cli_settings cloud __main__ tables terminal export",
+        "pipeline evaluate",
+        "evaluation_page recognition",
+        "recogniser_files",
         "daemon",
         "embedder",
         "dataframe",
         "batches",
-        "calibration checks components forget manifest model previews report resume spark_pca vectors",
+        "holding_out",
+        "evaluation learning recogniser_graph",
+        "confidence",
+        "calibration checks components discriminant forget manifest model previews report resume spark_pca vectors",
         "reading",
-        "backbone parts photos projection quantise sample session",
+        "backbone gallery parts photos projection quantise sample session",
         "architectures cache graph image keras_engine network onnx_file orchard torch_file weights",
         "claim versions",
-        "bucket fruits settings stages storage stores",
+        "bucket fruits labels recogniser settings stages storage stores",
         "errors",
     )
 ]

@@ -3,8 +3,7 @@
 import json
 import sys
 import traceback
-from collections.abc import Callable, Sequence
-from dataclasses import Field, fields
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,8 @@ from rich.console import Console
 
 from verger import __version__, tables
 from verger.backbone import builtin_backbones
+from verger.cli_recogniser import evaluate, recognise
+from verger.cli_settings import read_config, settings_options
 from verger.cloud.cli import cloud
 from verger.errors import VergerError
 from verger.export import export_components
@@ -20,7 +21,7 @@ from verger.forget import forget as forget_photos
 from verger.manifest import read_manifest
 from verger.pipeline import run as run_pipeline
 from verger.sample import write_sample
-from verger.settings import Settings, parse_components, read_toml
+from verger.settings import Settings
 from verger.stages import Stages
 from verger.storage import open_place
 from verger.terminal import TerminalDisplay
@@ -42,59 +43,13 @@ def cli(debug: bool) -> None:
     """
 
 
-class _Components(click.ParamType):  # type: ignore[type-arg]  # generic only in the newest click
-    name = "number|share"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | float:
-        """A number of components, or a share of variance."""
-        try:
-            return parse_components(value) if isinstance(value, str) else value
-        except VergerError as error:
-            self.fail(str(error), param, ctx)
-
-
-def _option_type(setting: Field[Any]) -> Any:
-    """What click is told of a setting's type; None for a flag."""
-    if setting.name == "components":
-        return _Components()
-    if "choices" in setting.metadata:
-        return click.Choice(setting.metadata["choices"])
-    return setting.type if setting.type in (int, float) else None if setting.type is bool else str
-
-
-def settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """One option for each setting that is not an argument, in the order in which `Settings` lists them."""
-    for setting in reversed(fields(Settings)):
-        if setting.name in {"source", "dest"}:
-            continue
-        declaration = f"--{setting.name.replace('_', '-')}"
-        if setting.name == "standardise":
-            declaration += "/--no-standardise"
-        option = click.option(
-            declaration,
-            type=_option_type(setting),
-            is_flag=setting.type is bool,
-            envvar=f"VERGER_{setting.name.upper()}",
-            default=setting.default,
-            show_default=setting.default is not None,
-            help=setting.metadata["help"],
-        )
-        command = option(command)
-    return command
-
-
-def _read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
-    if path is not None:
-        ctx.default_map = {**(ctx.default_map or {}), **read_toml(path)}
-
-
 @cli.command()
 @click.argument("source")
 @click.option("--to", "dest", required=True, envvar="VERGER_DEST", help="Folder or bucket that receives the results.")
 @click.option(
     "--config",
     type=click.Path(path_type=Path),
-    callback=_read_config,
+    callback=read_config,
     is_eager=True,
     expose_value=False,
     help="TOML file with settings, one `name = value` a line; the command line and VERGER_* come first.",
@@ -210,6 +165,8 @@ def backbones(*, as_json: bool) -> None:
 
 
 cli.add_command(cloud)
+cli.add_command(recognise)
+cli.add_command(evaluate)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from verger.errors import RunFailedError
+from verger.labels import folder_of
 from verger.parts import COMPONENTS, components_path, list_column, table_bytes, vector_matrix, vectors_path
 from verger.projection import Projection, Statistics
 from verger.session import explained_failures, run_tasks
@@ -27,12 +28,13 @@ BLOCK_VECTORS = 2048
 
 
 class Sampled(NamedTuple):
-    """A photo picked for the report's map, at its first two components."""
+    """A photo picked for the report's map, at its first two components, and for how sure a recogniser may be."""
 
     path: str
     label: str
     x: float
     y: float
+    vector: NDArray[np.float32]  # (d,)
 
 
 def gather_statistics(context: "SparkContext", dest: Place, names: Sequence[str]) -> Statistics:
@@ -58,23 +60,28 @@ def gather_statistics(context: "SparkContext", dest: Place, names: Sequence[str]
 
 def _statistics(dest: Place, names: Iterable[str]) -> Statistics | None:
     total: Statistics | None = None
-    for block in _blocks(dest, names):
-        total = _merge(total, Statistics.of(block))
+    for vectors, paths in vector_blocks(dest, names):
+        total = _merge(total, Statistics.of(vectors, list(map(folder_of, paths))))
     return total
 
 
-def _blocks(dest: Place, names: Iterable[str]) -> Iterator[NDArray[np.float32]]:
-    """The vectors of parts, (n, d), small parts put together: merging sums takes as long as summing 500 vectors."""
+def vector_blocks(dest: Place, names: Iterable[str]) -> Iterator[tuple[NDArray[np.float32], list[str]]]:
+    """The vectors (n, d) of parts, and the paths of their photos.
+
+    Small parts are put together: merging sums takes as long as summing 500 vectors.
+    """
     waiting: list[NDArray[np.float32]] = []
+    paths: list[str] = []
     for name in names:
-        column = _read(dest, name, ["vector"])["vector"]
-        if len(column):  # a part may hold failed photos only
-            waiting.append(vector_matrix(column, len(column[0])))
-        if sum(map(len, waiting)) >= BLOCK_VECTORS:
-            yield np.concatenate(waiting)
-            waiting.clear()
+        table = _read(dest, name, ["path", "vector"])
+        if len(table):  # a part may hold failed photos only
+            waiting.append(vector_matrix(table["vector"], len(table["vector"][0])))
+            paths += table["path"].to_pylist()
+        if len(paths) >= BLOCK_VECTORS:
+            yield np.concatenate(waiting), paths
+            waiting, paths = [], []
     if waiting:
-        yield np.concatenate(waiting)
+        yield np.concatenate(waiting), paths
 
 
 def _merge(a: Statistics | None, b: Statistics | None) -> Statistics | None:
@@ -105,15 +112,15 @@ def project_parts(
 def project_part(dest: Place, name: str, projection: Projection, every: int) -> tuple[int, list[Sampled]]:
     """One task: one part of vectors → one part of components. Returns the number of rows and a sample of them."""
     table = _read(dest, name, ["path", "label", "vector"])
-    components = projection.apply(vector_matrix(table["vector"], len(projection.mean)))  # (n, k)
+    vectors = vector_matrix(table["vector"], len(projection.mean))
+    components = projection.apply(vectors)  # (n, k)
     columns = [table["path"], table["label"], list_column(components)]
     dest.write(components_path(name), table_bytes(pa.table(columns, schema=COMPONENTS)))
     picked = table.select(["path", "label"]).take(pa.array(range(0, len(table), every), pa.int64())).to_pylist()
     positions = components[::every]
-    vertical = positions[:, min(1, positions.shape[1] - 1)] if positions.shape[1] > 1 else 0.0 * positions[:, 0]
     return len(table), [
-        Sampled(row["path"], row["label"], float(x), float(y))
-        for row, x, y in zip(picked, positions[:, 0], vertical, strict=True)
+        Sampled(row["path"], row["label"], float(at[0]), float(at[1]) if len(at) > 1 else 0.0, vector)
+        for row, at, vector in zip(picked, positions, vectors[::every], strict=True)
     ]
 
 

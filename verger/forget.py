@@ -20,16 +20,18 @@ from numpy.typing import NDArray
 
 from verger.claim import claimed
 from verger.errors import SettingError
+from verger.gallery import GALLERY
 from verger.manifest import remove_manifest
 from verger.parts import IndexedPart, components_path, read_index, rewrite_part, vectors_path
 from verger.photos import Listing, Photos
+from verger.recogniser import RECOGNISER, RECOGNISER_GRAPH
 from verger.storage import Folder, Place
 from verger.versions import older_versions
 
 LIST = "forgotten.txt"  # one SHA-256 of a path a line; whoever removes a line lets that photo in again
 RECEIPTS = "receipts"
 # Thumbnails, and sums over photos: of a label with one photo, a sum is that photo.
-FITTED_ON_PHOTOS = ("report.html", "model/recogniser.npz", "model/recogniser.onnx", "model/gallery.npz")
+FITTED_ON_PHOTOS = ("report.html", RECOGNISER, RECOGNISER_GRAPH, GALLERY)
 
 
 def forget(dest: Place, pattern: str, *, dry_run: bool = False) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from verger.parts import plan_parts, read_index, remove_strangers
 from verger.photos import list_photos
 from verger.previews import make_map
 from verger.projection import Projection, fit_projection
+from verger.recogniser_files import write_recogniser
 from verger.report import ReportData, render_report
 from verger.resume import Work, of_this_network, remaining_photos, settle
 from verger.session import spark_context
@@ -108,13 +109,12 @@ def reduce(
     context: "SparkContext", work: Work, names: list[str], settings: Settings, done: Progress
 ) -> tuple[Projection, list[Sampled]]:
     """Vectors → components, by a projection fitted on all of them or kept from an earlier run."""
+    statistics = gather_statistics(context, work.dest, names)
     projection = work.projection or fit_projection(
-        gather_statistics(context, work.dest, names),
-        settings.components,
-        standardise=settings.standardise,
-        fingerprint=work.backbone.fingerprint,
+        statistics, settings.components, standardise=settings.standardise, fingerprint=work.backbone.fingerprint
     )
     every = -(-len(work.listing.photos) // MAP_PHOTOS)
     sample = project_parts(context, work.dest, names, projection, every, done)
     write_model(work.dest, work.backbone, projection)
+    write_recogniser(context, work, statistics, projection, sample, settings)
     return projection, sample[:: max(1, -(-len(sample) // MAP_PHOTOS))]

@@ -31,17 +31,24 @@ def make_map(
 
     sampled = pa.array([one.path for one in sample], pa.string())
     wanted = Photos(photos.table.filter(pc.is_in(photos.table["path"], value_set=sampled)))
-    shares = min(4 * context.defaultParallelism, len(wanted))
-    groups = [wanted[i::shares] for i in range(shares)]
-
-    def task(group: Sequence[Photo]) -> tuple[int, dict[str, bytes]]:
-        return len(group), thumbnails_of(source, group, limits)
-
-    made = {path: image for _, images in run_tasks(context, groups, task) for path, image in images.items()}
+    made = make_thumbnails(context, source, wanted, limits)
     return [MapPhoto(one.path, one.label, one.x, one.y, made[one.path]) for one in sample]
 
 
-def thumbnails_of(source: Place, photos: Sequence[Photo], limits: Limits) -> dict[str, bytes]:
+def make_thumbnails(
+    context: "SparkContext", source: Place, photos: Photos, limits: Limits, side: int = SIDE_PIXELS
+) -> dict[str, bytes]:
+    """Small JPEGs of one photo or more, by path, `side` pixels at the longer side; empty where it cannot be read."""
+    shares = min(4 * context.defaultParallelism, len(photos))
+    groups = [photos[i::shares] for i in range(shares)]
+
+    def task(group: Sequence[Photo]) -> tuple[int, dict[str, bytes]]:
+        return len(group), thumbnails_of(source, group, limits, side)
+
+    return {path: image for _, images in run_tasks(context, groups, task) for path, image in images.items()}
+
+
+def thumbnails_of(source: Place, photos: Sequence[Photo], limits: Limits, side: int = SIDE_PIXELS) -> dict[str, bytes]:
     """One task: thumbnails of some photos."""
     made = {}
 
@@ -51,7 +58,7 @@ def thumbnails_of(source: Place, photos: Sequence[Photo], limits: Limits) -> dic
     for group in read_ahead(read, photos):
         for photo, content in group:
             try:
-                image = thumbnail(content, SIDE_PIXELS, limits.max_pixels) if isinstance(content, bytes) else b""
+                image = thumbnail(content, side, limits.max_pixels) if isinstance(content, bytes) else b""
             except PhotoError:
                 image = b""
             made[photo.path] = image

@@ -67,3 +67,55 @@ def backbones(known: Sequence[BackboneInfo]) -> Table:
         size = f"{info.bytes / MILLION:.1f} MB"
         table.add_row(info.name, str(info.vector_length), side, size, "yes" if info.at_hand else "no", info.source)
     return table
+
+
+def answers(found: Sequence[Mapping[str, Any]]) -> Table:
+    """What photos show, in words."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("Photo", "Answer", "Guesses"):
+        table.add_column(heading, overflow="fold")
+    for one in found:
+        shown = one["guesses"] if one["known"] else ()  # guesses at what it does not know would only mislead
+        guesses = ", ".join(f"{guess['label']} {guess['probability']:.0%}" for guess in shown)
+        table.add_row(one["photo"], _answer(one), guesses)
+    return table
+
+
+def _answer(one: Mapping[str, Any]) -> str:
+    if one["error"]:
+        return f"cannot be read: {one['error']}"
+    if not one["known"]:
+        return "nothing I know"
+    if not one["sure"]:
+        return f"not sure; perhaps {one['guesses'][0]['label']}"
+    best = one["guesses"][0]
+    perhaps = f"; perhaps {best['label']}" if one["label"] in best["parents"] else ""
+    return f"{one['label']}, {one['probability']:.0%} sure{perhaps}"
+
+
+def evaluation(figures: Mapping[str, Any], page: str) -> Table:
+    """The figures of an evaluation."""
+    table = Table(box=box.SIMPLE_HEAD, show_header=False, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    table.add_row("Photos", f"{figures['photos']:,}")
+    table.add_row("First guess right", _share(figures["top1"]))
+    table.add_row("Right among three", _share(figures["top3"]))
+    table.add_row("Answered for sure", f"{_share(figures['coverage'])}, {_share(figures['accuracy_when_sure'])} right")
+    table.add_row("Called unknown", f"{_share(figures['unknown'])}, though known")
+    if "strangers" in figures:
+        strangers = figures["strangers"]
+        table.add_row(
+            "Other things", f"{_share(strangers['unknown'])} of {strangers['photos']:,} photos called unknown"
+        )
+    table.add_row("Calibration error", _share(figures["ece"]))
+    if "folds" in figures:
+        folds = figures["folds"]
+        spread = f"mean {_share(folds['mean'])}, from {_share(folds['worst'])} to {_share(folds['best'])}"
+        table.add_row(f"{folds['count']} folds", spread)
+    table.add_row("Page", page)
+    return table
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1%}"

@@ -1,0 +1,139 @@
+"""How sure a recogniser may be: temperature and threshold, fitted on photos that it was not fitted on.
+
+Photos of one folder resemble each other more than a stranger's will: frames of one turning fruit, a walk through one
+shop. Where a label has several folders, whole folders are held out; where it has one, runs of neighbouring photos are,
+which is the best that such a folder allows, and too hopeful.
+
+Projection and discriminant are fitted again without them. What a folder adds to the scatter is estimated from the
+sample, as only its count and its sum are known of all its photos.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from verger.discriminant import Discriminant, FolderStatistics, fit_discriminant
+from verger.labels import LabelPath
+from verger.projection import FolderSum, Projection, Statistics, refit_projection
+
+FOLDS = 5
+FALSE_ALARMS = 0.05  # share of photos of known fruit that may be called unknown
+LOWEST, HIGHEST = -3.0, 6.0  # of the logarithm of a temperature
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Some photos, in the order of their paths, of f folders."""
+
+    names: tuple[str, ...]  # of the folders
+    labels: tuple[LabelPath, ...]  # of the folders
+    folders: Integers  # (n,): numbers of folders
+    vectors: NDArray[np.float32]  # (n, d)
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """What recognisers said of photos that they had not seen."""
+
+    scores: Floats  # (n, c)
+    truth: Integers  # (n,): numbers of labels
+    squares: Floats  # (n,): squared distance to the nearest label, residuals included
+
+
+def folds_of(sample: Sample) -> Integers:
+    """In which of FOLDS each photo is held out (n,)."""
+    of_label = Counter(sample.labels)
+    turn = 0  # goes on from label to label, so that labels of two folders each do not all use the same two folds
+    folds = np.empty(len(sample.folders), np.int64)
+    for folder in sorted(range(len(sample.labels)), key=lambda i: (sample.labels[i], sample.names[i])):
+        mine = np.flatnonzero(sample.folders == folder)
+        if of_label[sample.labels[folder]] > 1:
+            folds[mine] = turn % FOLDS
+            turn += 1
+        else:
+            folds[mine] = np.arange(len(mine)) * FOLDS // max(1, len(mine))
+    return folds
+
+
+def statistics_of_fold(statistics: Statistics, sample: Sample, held: Integers) -> Statistics:
+    """The statistics of all photos for which those of the sample at `held` stand."""
+    sums = statistics.folders or {}
+    of_label = Counter(sample.labels)
+    seen = np.bincount(sample.folders, minlength=len(sample.names))
+    counts = np.zeros(len(sample.names))
+    means = np.zeros((len(sample.names), sample.vectors.shape[1]))
+    centred = sample.vectors[held].astype(np.float64)
+    for folder in np.unique(sample.folders[held]):
+        whole, mine = sums[sample.names[folder]], sample.folders[held] == folder
+        if of_label[sample.labels[folder]] > 1:
+            counts[folder], means[folder] = whole.count, whole.sum / whole.count
+        else:  # a run of its photos, and never all of them
+            share = mine.sum() / max(int(seen[folder]), FOLDS)
+            counts[folder], means[folder] = max(1, round(share * whole.count)), centred[mine].mean(axis=0)
+        centred[mine] -= centred[mine].mean(axis=0)
+        centred[mine] *= np.sqrt(counts[folder] / mine.sum())
+    count = int(counts.sum())
+    mean = counts @ means / count
+    apart = (means - mean) * np.sqrt(counts)[:, None]
+    folders = {sample.names[i]: FolderSum(int(counts[i]), counts[i] * means[i]) for i in np.flatnonzero(counts)}
+    return Statistics(count, mean, centred.T @ centred + apart.T @ apart, folders)
+
+
+def _fits(
+    statistics: Statistics, sample: Sample, projection: Projection
+) -> Iterator[tuple[Integers, Projection, Discriminant]]:
+    """For each fold its photos, and what is fitted without them."""
+    label_of = dict(zip(sample.names, sample.labels, strict=True))
+    folds = folds_of(sample)
+    for fold in range(FOLDS):
+        held = np.flatnonzero(folds == fold)
+        if len(held):
+            left = statistics.without(statistics_of_fold(statistics, sample, held))
+            refitted = refit_projection(projection, left)
+            yield held, refitted, fit_discriminant(FolderStatistics.of(left, refitted, label_of))
+
+
+def held_out(statistics: Statistics, sample: Sample, projection: Projection, residual_weight: float) -> HeldOut:
+    """Let every photo of the sample be judged by what never saw it, nor its folder where its label has others."""
+    labels: Sequence[LabelPath] = sorted(set(sample.labels))
+    number = {label: i for i, label in enumerate(labels)}
+    truth = np.array([number[sample.labels[folder]] for folder in sample.folders])
+    scores = np.full((len(truth), len(labels)), -np.inf)
+    squares = np.empty(len(truth))
+    for held, refitted, discriminant in _fits(statistics, sample, projection):
+        components = refitted.apply(sample.vectors[held])
+        own = discriminant.scores(components)
+        scores[np.ix_(held, np.array([number[label] for label in discriminant.classes]))] = own
+        residuals = refitted.residuals(sample.vectors[held], components)
+        squares[held] = discriminant.squares(components) + residual_weight * residuals
+    return HeldOut(scores, truth, squares)
+
+
+def fit_temperature(scores: Floats, truth: Integers) -> float:
+    """What scores (n, c) must be divided by to give the likeliest probabilities of the truth (n,)."""
+    ratio = (np.sqrt(5) - 1) / 2  # golden section: the loss has one minimum along the inverse of a temperature
+    low, high = LOWEST, HIGHEST
+    while high - low > 1e-3:
+        first, second = high - ratio * (high - low), low + ratio * (high - low)
+        if _loss(scores, truth, first) <= _loss(scores, truth, second):
+            high = second
+        else:
+            low = first
+    return float(np.exp((low + high) / 2))
+
+
+def _loss(scores: Floats, truth: Integers, log_temperature: float) -> float:
+    """Mean negative log-likelihood of the truth."""
+    scaled = (scores - scores.max(axis=1, keepdims=True)) / np.exp(log_temperature)
+    return float((np.log(np.exp(scaled).sum(axis=1)) - scaled[np.arange(len(truth)), truth]).mean())
+
+
+def fit_threshold(squares: Floats) -> float:
+    """The squared distance that a share FALSE_ALARMS of known photos passes."""
+    return max(float(np.quantile(squares, 1 - FALSE_ALARMS)), 1e-12)
