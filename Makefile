@@ -42,11 +42,11 @@ clean:  ## Remove the environment and the demo
 	@touch $@
 
 .venv/.dev: scripts/setup pyproject.toml constraints.txt
-	@scripts/setup spark,tensorflow,dev
+	@scripts/setup spark,tensorflow,web,dev
 	@touch $@ .venv/.spark
 
 .venv-spark35/.dev: scripts/setup pyproject.toml constraints.txt
-	@scripts/setup spark,dev 3.5.8
+	@scripts/setup spark,web,dev 3.5.8
 	@touch $@
 
 .PHONY: help demo test quick test-spark35 lint bench clean

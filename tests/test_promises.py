@@ -21,8 +21,9 @@ MODULES = sorted((ROOT / "verger").rglob("*.py"))
 LAYERS = [
     set(names.split())
     for names in (
-        "cli __main__ tables terminal export",
+        "cli web __main__ tables terminal export",
         "pipeline",
+        "recognition",
         "daemon",
         "embedder",
         "dataframe",
@@ -31,7 +32,7 @@ LAYERS = [
         "reading",
         "backbone parts photos projection quantise sample session",
         "architectures cache graph image keras_engine network onnx_file orchard torch_file weights",
-        "bucket claim settings stages storage stores",
+        "bucket claim fruits recogniser settings stages storage stores",
         "errors",
     )
 ]

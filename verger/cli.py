@@ -23,6 +23,7 @@ from verger.settings import Settings, parse_components, read_toml
 from verger.stages import Stages
 from verger.storage import open_place
 from verger.terminal import TerminalDisplay
+from verger.web.command import serve
 
 console = Console(highlight=False)
 problems = Console(stderr=True, highlight=False)
@@ -208,6 +209,9 @@ def backbones(*, as_json: bool) -> None:
         click.echo(json.dumps([vars(info) for info in known], indent=2))
     else:
         console.print(tables.backbones(known))
+
+
+cli.add_command(serve)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
