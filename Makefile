@@ -47,11 +47,11 @@ clean:  ## Remove the environment and the demo
 	@touch $@
 
 .venv/.dev: scripts/setup pyproject.toml constraints.txt
-	@scripts/setup spark,tensorflow,aws,dev
+	@scripts/setup spark,tensorflow,aws,web,dev
 	@touch $@ .venv/.spark
 
 .venv-spark35/.dev: scripts/setup pyproject.toml constraints.txt
-	@scripts/setup spark,aws,dev 3.5.8
+	@scripts/setup spark,aws,web,dev 3.5.8
 	@touch $@
 
 .PHONY: help demo test quick slow test-spark35 lint bench clean

@@ -10,11 +10,13 @@ import onnx
 import pytest
 import servers
 from onnx import TensorProto, helper
+from orchard_server import jpeg
 from PIL import Image
 
 from verger import stores
 from verger.network import Backbone
 from verger.photos import Photo
+from verger.sample import render
 from verger.session import spark_context
 
 if TYPE_CHECKING:
@@ -54,6 +56,28 @@ def mobilenet_weights() -> Path:
     if not weights.is_file():
         pytest.skip(f"needs MobileNetV2's weights in {weights}; VERGER_SHARED names another folder")
     return weights
+
+
+@pytest.fixture(scope="session")
+def orchard(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the workers of orchard_worker.py know."""
+    from orchard_worker import learn
+
+    file = tmp_path_factory.mktemp("orchard") / "means.npz"
+    learn(file)
+    return file
+
+
+@pytest.fixture(scope="session")
+def pear() -> bytes:
+    """A photo of a pear that those workers have not seen."""
+    return jpeg(render("pear", 7))
+
+
+@pytest.fixture(scope="session")
+def noise() -> bytes:
+    """No fruit."""
+    return jpeg(np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8))
 
 
 def write_photo(path: Path, seed: int, size: tuple[int, int] = (40, 30)) -> None:

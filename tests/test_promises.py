@@ -21,7 +21,7 @@ MODULES = sorted((ROOT / "verger").rglob("*.py"))
 LAYERS = [
     set(names.split())
     for names in (
-        "cli cli_recogniser cli_settings cloud __main__ tables terminal export",
+        "cli cli_recogniser cli_settings cloud web __main__ tables terminal export",
         "pipeline evaluate",
         "evaluation_page recognition",
         "recogniser_files",

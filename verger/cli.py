@@ -25,6 +25,7 @@ from verger.settings import Settings
 from verger.stages import Stages
 from verger.storage import open_place
 from verger.terminal import TerminalDisplay
+from verger.web.command import serve
 
 console = Console(highlight=False)
 problems = Console(stderr=True, highlight=False)
@@ -167,6 +168,7 @@ def backbones(*, as_json: bool) -> None:
 cli.add_command(cloud)
 cli.add_command(recognise)
 cli.add_command(evaluate)
+cli.add_command(serve)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
