@@ -39,19 +39,35 @@ bench: .venv/.dev  ## Measure Verger against the hardware's limit and its peers,
 	@$(ORCHARD)
 	@.venv/bin/python benchmarks/bench.py $(PHOTOS) $(BENCH)
 
-clean:  ## Remove the environment and the demo
-	rm -rf .venv .venv-spark35 demo
+notebook: .venv/.pages  ## Run the notebook on PHOTOS=folder (by default the orchard), as a page in build/notebook
+	@$(ORCHARD)
+	@.venv/bin/python notebooks/render.py build/notebook --photos $(PHOTOS)
+
+# Only the demo's run is made here: another OUT is somebody's.
+slides: .venv/.pages  ## Make build/slides.pdf, with the numbers of the run in OUT=folder (by default the demo's)
+	@$(ORCHARD)
+	@[ $(OUT) != demo/out ] || [ -f demo/out/manifest.json ] || .venv/bin/verger run demo/orchard --to demo/out
+	@.venv/bin/python docs/slides/slides.py $(OUT) build/slides.pdf
+
+docs: notebook slides  ## Make everything that people read, in build/
+
+clean:  ## Remove the environments, the demo and what was made for reading
+	rm -rf .venv .venv-spark35 demo build
 
 .venv/.spark: scripts/setup pyproject.toml constraints.txt
 	@scripts/setup spark
 	@touch $@
 
 .venv/.dev: scripts/setup pyproject.toml constraints.txt
-	@scripts/setup spark,tensorflow,aws,web,dev
+	@scripts/setup spark,tensorflow,aws,web,notebook,slides,dev
+	@touch $@ .venv/.spark .venv/.pages
+
+.venv/.pages: scripts/setup pyproject.toml constraints.txt
+	@scripts/setup spark,tensorflow,notebook,slides
 	@touch $@ .venv/.spark
 
 .venv-spark35/.dev: scripts/setup pyproject.toml constraints.txt
 	@scripts/setup spark,aws,web,dev 3.5.8
 	@touch $@
 
-.PHONY: help demo test quick slow test-spark35 lint bench clean
+.PHONY: help demo test quick slow test-spark35 lint bench notebook slides docs clean

@@ -11,7 +11,6 @@ from conftest import write_photo
 
 import verger
 
-pytest.importorskip("verger.gallery", reason="needs the recogniser")
 pytestmark = pytest.mark.spark
 
 

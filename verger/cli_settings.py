@@ -53,5 +53,6 @@ def settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
+    """Settings from a TOML file, as defaults of the options."""
     if path is not None:
         ctx.default_map = {**(ctx.default_map or {}), **read_toml(path)}
