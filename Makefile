@@ -20,7 +20,7 @@ test: .venv/.dev  ## Set up everything, and run all tests
 quick: .venv/.dev  ## Run the tests that need neither Spark nor TensorFlow, in seconds
 	@.venv/bin/python -m pytest -m "not spark and not tensorflow and not slow"
 
-slow: .venv/.dev  ## Run the tests that take minutes: ten thousand real photos, on a cluster that loses its parts
+slow: .venv/.dev  ## Run the tests that take minutes: a cluster that loses machines, a job as on EMR, the notebook
 	@.venv/bin/python -m pytest -m slow
 
 # PySpark 3.5 leaves its sockets to the garbage collector and compares versions with distutils; whatever else warns is

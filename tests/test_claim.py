@@ -144,3 +144,18 @@ def test_a_claim_is_no_photo(tmp_path: Path) -> None:
     with claimed(Folder(str(tmp_path / "out"))):
         listing = list_photos(Folder(str(tmp_path)), Folder(str(tmp_path / "out")), 1)
     assert (len(listing.photos), listing.left_out) == (1, {})
+
+
+def test_a_claim_that_could_not_be_taken_back_does_not_hold_for_ever_in_the_process_that_made_it(
+    tmp_path: Path,
+) -> None:
+    class Stuck(Folder):
+        def delete(self, path: str) -> None:
+            raise OSError(path)
+
+    with claimed(Stuck(str(tmp_path))):
+        pass
+    assert (tmp_path / NAME).exists()
+    with claimed(Folder(str(tmp_path))) as check:
+        check()
+    assert not (tmp_path / NAME).exists()

@@ -153,6 +153,7 @@ def test_the_bootstrap_needs_the_address_of_the_code() -> None:
     assert "expected the address of the code" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.spark
 def test_the_job_starts_on_spark_35_without_network_or_home_from_wheels_in_a_bucket(tmp_path: Path) -> None:
     if not (EMR / "bin" / "spark-submit").exists() or not (EMR / "bin" / "aws").exists():

@@ -60,6 +60,7 @@ def test_a_cell_that_fails_is_exit_1_and_what_was_shown_is_kept(tmp_path: Path) 
     assert "<pre>42\n" in (tmp_path / "page" / "verger.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 @pytest.mark.spark
 @pytest.mark.tensorflow
 def test_it_runs_from_top_to_bottom_on_the_orchard(tmp_path: Path) -> None:

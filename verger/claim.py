@@ -24,6 +24,8 @@ NAME = ".verger-run.json"
 BEAT_SECONDS, DEAD_SECONDS = 5.0, 30.0  # how often a claim is renewed; after what time without, its run is dead
 LOOK_SECONDS = 0.3  # between writing a claim and looking again, on storage that answers at once
 
+_held: set[str] = set()  # runs of this process that hold a DEST now
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -48,6 +50,7 @@ def claimed(dest: Place) -> Iterator[Callable[[], None]]:
     if found := _read(dest):
         _refuse_living(dest, found)
     mine = Claim(_process(os.getpid()), os.getpid(), platform.node())
+    _held.add(mine.run)
     asked = time.monotonic()
     dest.write(NAME, json.dumps(asdict(mine)).encode())
     # Whoever looked just before has written by then, even where storage is several times as slow as here.
@@ -72,6 +75,7 @@ def claimed(dest: Place) -> Iterator[Callable[[], None]]:
     finally:
         finished.set()
         thread.join()
+        _held.discard(mine.run)
         with contextlib.suppress(OSError):
             if (holder := _read(dest)) and holder.run == mine.run:
                 dest.delete(NAME)
@@ -88,7 +92,8 @@ def _renew(dest: Place, mine: Claim, finished: threading.Event) -> None:
 def _refuse_living(dest: Place, found: Claim) -> None:
     """Return once the run that made a claim is known to be dead; refuse as soon as it is known to live."""
     if found.process.split(" ")[:2] == _process(os.getpid()).split(" ")[:2] != [""]:  # this machine, this container
-        if found.process == _process(found.pid):
+        # A run of this process may be over although its claim is there: storage that failed kept it from leaving.
+        if found.process == _process(found.pid) and (found.pid != os.getpid() or found.run in _held):
             raise SettingError(*_refusal(dest, found))
         return
     now, until = _read(dest), time.monotonic() + DEAD_SECONDS
