@@ -50,7 +50,6 @@ def claimed(dest: Place) -> Iterator[Callable[[], None]]:
     if found := _read(dest):
         _refuse_living(dest, found)
     mine = Claim(_process(os.getpid()), os.getpid(), platform.node())
-    _held.add(mine.run)
     asked = time.monotonic()
     dest.write(NAME, json.dumps(asdict(mine)).encode())
     # Whoever looked just before has written by then, even where storage is several times as slow as here.
@@ -67,6 +66,7 @@ def claimed(dest: Place) -> Iterator[Callable[[], None]]:
                 dest.delete(file.path)
         error = RunFailedError
 
+    _held.add(mine.run)
     finished = threading.Event()
     thread = threading.Thread(target=_renew, args=(dest, mine, finished), daemon=True)
     thread.start()
