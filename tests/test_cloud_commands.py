@@ -14,8 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-
-from tests.clouds import (
+from clouds import (
     ACCOUNT,
     BUCKET,
     MINISTACK,
@@ -29,7 +28,8 @@ from tests.clouds import (
     ministack,
     moto,
 )
-from tests.servers import ROOT
+from servers import ROOT
+
 from verger.cloud.code import version
 
 SOURCE, DEST = f"s3://{BUCKET}/photos/orchard", f"s3://{BUCKET}/runs/orchard"

@@ -1,7 +1,7 @@
 """What a run will take, in minutes and in euros, before anything is started: pure functions that ask nobody.
 
 A machine costs its price an hour for as long as it is there: while it starts, embeds, computes components and ends.
-Every estimate carries its arithmetic; docs/emr-estimate.part.md shows one in full.
+Every estimate carries its arithmetic; docs/emr-estimate.md shows one in full.
 """
 
 from collections.abc import Sequence
