@@ -22,8 +22,8 @@ from typing import Any, NamedTuple
 import boto3
 import pytest
 from botocore.config import Config
+from servers import MINISTACK, ROOT, free_port, running, serving
 
-from tests.servers import MINISTACK, ROOT, free_port, running, serving
 from verger.cli import main
 
 MOTO = ROOT / ".servers" / "moto" / "bin" / "moto_server"

@@ -14,8 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-
-from tests.clouds import (
+from clouds import (
     ACCOUNT,
     BUCKET,
     MINISTACK,
@@ -29,7 +28,8 @@ from tests.clouds import (
     ministack,
     moto,
 )
-from tests.servers import ROOT
+from servers import ROOT
+
 from verger.cloud.code import version
 
 SOURCE, DEST = f"s3://{BUCKET}/photos/orchard", f"s3://{BUCKET}/runs/orchard"
@@ -179,6 +179,22 @@ def test_whoever_interrupts_a_run_at_a_terminal_is_asked(kept: tuple[Cloud, Keep
     assert len(alive(cloud)) == len(cloud.schedules()) == left
     assert ("It goes on" in said) == bool(left)
     assert ("verger cloud down --region eu-west-1" in said) == bool(left)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_kill_asks_nobody_even_at_a_terminal(kept: tuple[Cloud, Keeper], number: signal.Signals) -> None:
+    cloud, keeper = kept
+    ours, theirs = pty.openpty()
+    running = cloud.start(*RUN, stdin=theirs)
+    wait_for(keeper, "DescribeCluster")
+    running.send_signal(number)
+    _, said = running.communicate(timeout=SECONDS)
+    os.close(ours)
+    os.close(theirs)
+    assert running.returncode == 1
+    assert "End run" not in said
+    assert "was ended: this run costs nothing any more" in said
+    assert alive(cloud) == cloud.schedules() == []
 
 
 def test_an_expired_session_in_mid_run_says_what_runs_and_what_ends_it(kept: tuple[Cloud, Keeper]) -> None:

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cloudformation import policy_document
+from clouds import BUCKET, MINISTACK, MOTO, Cloud, lay_foundation, ministack, moto
+from conftest import write_photo
+from servers import make_user
+from test_cloud_requests import REQUESTS
 
-from tests.cloudformation import policy_document
-from tests.clouds import BUCKET, MINISTACK, MOTO, Cloud, lay_foundation, ministack, moto
-from tests.conftest import write_photo
-from tests.servers import make_user
-from tests.test_cloud_requests import REQUESTS
 from verger.cloud.code import version
 
 

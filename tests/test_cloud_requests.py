@@ -8,8 +8,8 @@ import pytest
 from botocore.loaders import Loader
 from botocore.model import ServiceModel, Shape
 from botocore.validate import ParamValidator
+from clouds import ACCOUNT, BUCKET, FUNCTION, OUTPUTS, REGION
 
-from tests.clouds import ACCOUNT, BUCKET, FUNCTION, OUTPUTS, REGION
 from verger.cloud import costs, deadline, emr, job, serverless
 from verger.cloud.aws import Request
 from verger.cloud.emr import Nodes, Order

@@ -8,9 +8,9 @@ from pathlib import Path
 import boto3
 import numpy as np
 import pytest
+from clouds import ACCOUNT, BUCKET, MINISTACK, MOTO, REGION, Cloud, lay_foundation, ministack
 from PIL import ExifTags, Image, ImageOps, PngImagePlugin
 
-from tests.clouds import ACCOUNT, BUCKET, MINISTACK, MOTO, REGION, Cloud, lay_foundation, ministack
 from verger.cloud.aws import Aws, Request
 from verger.cloud.foundation import read_foundation
 from verger.cloud.strip import StripError, strip

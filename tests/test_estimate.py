@@ -109,7 +109,7 @@ def test_one_machine_is_a_hint_and_never_the_cheapest() -> None:
 
 
 def test_serverless_wins_small_runs_and_spot_large_ones_as_the_page_says() -> None:
-    assert "from about 130,000 small photos on" in (ROOT / "docs" / "emr-serverless.part.md").read_text()
+    assert "from about 130,000 small photos on" in (ROOT / "docs" / "emr-serverless.md").read_text()
     for photos, where in ((120_000, "serverless"), (140_000, "emr-spot")):
         assert cheapest(estimate_runs(photos, None, "eu-west-1", load_prices())).where == where
 
@@ -137,7 +137,7 @@ def test_nothing_to_do_or_nobody_to_do_it_is_refused(photos: int, shape: Shape) 
 
 
 def test_the_public_run_of_the_same_size_beside_ours_is_what_the_page_says() -> None:
-    page = (ROOT / "docs" / "emr-estimate.part.md").read_text()
+    page = (ROOT / "docs" / "emr-estimate.md").read_text()
     shipped = load_prices()
     hours = PUBLIC_MINUTES / 60
     public = hours * usd_per_hour("eu-west-1", shipped, SAME_MACHINES)

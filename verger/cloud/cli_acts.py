@@ -45,7 +45,7 @@ def upload(directory: Path, *, name: str | None, **given: Any) -> None:
     ):
         done = bring(aws, foundation, directory, name, progress)
     would = "would be sent" if given["dry_run"] else "sent"
-    tell(f"{done.sent:,} photos {would}, {done.there:,} were there, without metadata: {done.uri}")
+    tell(f"{done.sent:,} photos {would} without metadata, {done.there:,} were there already: {done.uri}")
     for reason, count in done.left_out.most_common():
         tell(f"{count:,} left out: {reason}")
     if done.examples:
@@ -84,7 +84,7 @@ def run(source: str, dest: str, arguments: tuple[str, ...], *, every: float, **g
     with stoppable(), opened(given) as (aws, foundation):
         plan = plan_run(aws, foundation, ask, datetime.now(UTC))
         minutes = plan.estimate.seconds / 60
-        tell(f"{plan.photos:,} photos: about {minutes:.0f} minutes, {plan.estimate.eur:.2f} € with no spot.")
+        tell(f"{plan.photos:,} photos: about {minutes:.0f} minutes, {plan.estimate.eur:.2f} € without spot.")
         code = publish(aws, foundation, plan.architecture, tell)
         plan = dataclasses.replace(plan, order=dataclasses.replace(plan.order, code=code))
         if ask.serverless:
@@ -111,7 +111,7 @@ def run_settings(source: str, dest: str, arguments: Sequence[str]) -> list[str]:
     from verger.cli import run as local
     from verger.settings import Settings
 
-    with local.make_context("run", [source, "--to", dest, *arguments]) as context:
+    with local.make_context("verger run", [source, "--to", dest, *arguments]) as context:
         chosen = Settings(**context.params)
     given = []
     for setting in dataclasses.fields(Settings):

@@ -25,7 +25,7 @@ def status(*, as_json: bool, **given: Any) -> None:
     Example:
         verger cloud status
     """
-    from verger.cloud.status import summary, table, take_stock
+    from verger.cloud.status import notes, summary, table, take_stock
 
     with connected(given) as aws:
         things = take_stock(aws)
@@ -34,6 +34,7 @@ def status(*, as_json: bool, **given: Any) -> None:
             return
         if things:
             console.print(table(things))
+            console.print(notes(things), end="", markup=False, soft_wrap=True)
         console.print(f"{summary(things)} Region {aws.region}, account {aws.account}.", soft_wrap=True)
 
 
@@ -86,13 +87,14 @@ def down(*, whole: bool, yes: bool, every: float, **given: Any) -> None:
         verger cloud down
     """
     from verger.cloud.down import end_everything
-    from verger.cloud.status import is_ours, summary, table, take_stock
+    from verger.cloud.status import is_ours, notes, summary, table, take_stock
 
     with connected(given) as aws:
         things = take_stock(aws)
         ours = [thing for thing in things if is_ours(thing)]
         if things:
             console.print(table(things))
+            console.print(notes(things), end="", markup=False, soft_wrap=True)
         if ours:
             if not (yes or aws.dry_run) and not click.confirm(f"{summary(things)} End it?", default=True, err=True):
                 raise SettingError("a yes", "a no, so nothing was ended", summary(things))

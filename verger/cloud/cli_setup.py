@@ -9,6 +9,7 @@ from rich.table import Table
 
 from verger.cloud.aws import Request, explain, session
 from verger.cloud.foundation import Foundation, Wishes, change_set_request, setup_foundation
+from verger.cloud.stack import find_stack
 
 console = Console(highlight=False)
 problems = Console(stderr=True, highlight=False)
@@ -50,7 +51,8 @@ def setup(  # noqa: PLR0913  (one argument for each option)
     aws = session(region, account, project)
     wishes = Wishes(aws.region, aws.account, project, mail, ceiling_eur, vpc_id, subnet_id)
     if dry_run:
-        request = change_set_request(wishes, exists=False)
+        known = mail is None and find_stack(aws.client("cloudformation"), wishes.stack_name) is not None
+        request = change_set_request(wishes, exists=known)
         request["TemplateBody"] = f"<verger/cloud/foundation.yaml, {len(request['TemplateBody'].encode()):,} bytes>"
         click.echo(json.dumps({"request": "cloudformation:CreateChangeSet", "parameters": request}, indent=2))
         _tell("Nothing was sent: this was a dry run.")
@@ -89,7 +91,9 @@ def _next_steps(made: Foundation) -> list[str]:
     """What only a person can do, as lines to copy."""
     return [
         "Once: confirm the mail that AWS has sent, or no other will come.",
-        "Once: give the policy to whoever runs clusters, and go on as that user:",
+        "Once: give the policy to whoever runs clusters:",
         f"  aws iam attach-user-policy --user-name USER --policy-arn {made.user_policy_arn}",
-        "Then: verger cloud upload PHOTOS",
+        "A day after the first run: activate the tags for the bill: Billing console, Cost allocation tags,",
+        "  verger:project and verger:run.",
+        "Then, as that user: verger cloud upload PHOTOS",
     ]

@@ -57,7 +57,7 @@ def choose(now: datetime, expected: timedelta, eur_per_hour: float, max_eur: flo
     affordable = timedelta(hours=max_eur / eur_per_hour)
     if affordable < max(expected, SHORTEST):
         raise SettingError(
-            f"a cluster that --max-eur {max_eur:.2f} pays for {_minutes(max(expected, SHORTEST))} on demand",
+            f"--max-eur {max_eur:.2f} to pay for {_minutes(max(expected, SHORTEST))} of the cluster, all on demand",
             f"{eur_per_hour:.2f} € an hour, so {_minutes(affordable)}",
             "Take fewer --nodes, or raise --max-eur.",
         )

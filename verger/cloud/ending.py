@@ -13,6 +13,10 @@ PATIENCE_SECONDS = 900.0
 ALIVE_APPLICATIONS = ("CREATING", "CREATED", "STARTING", "STARTED", "STOPPING", "STOPPED")
 
 
+class Killed(KeyboardInterrupt):
+    """A closed terminal or a polite kill: nobody is there to be asked."""
+
+
 def live_clusters(aws: Aws) -> list[dict[str, Any]]:
     """All clusters of the region that are not gone, ours or not."""
     pages = aws.pages("emr", "list_clusters", ClusterStates=list(emr.ALIVE))

@@ -1,7 +1,7 @@
 """What a run will take, in minutes and in euros, before anything is started: pure functions that ask nobody.
 
 A machine costs its price an hour for as long as it is there: while it starts, embeds, computes components and ends.
-Every estimate carries its arithmetic; docs/emr-estimate.part.md shows one in full.
+Every estimate carries its arithmetic; docs/emr-estimate.md shows one in full.
 """
 
 from collections.abc import Sequence
@@ -121,7 +121,9 @@ def to_eur(usd: float, prices: Prices) -> float:
 def _emr(load: Load, region: str, prices: Prices, shape: Shape, *, spot: bool) -> Estimate:
     seconds, times = reckon_time(load, prices, shape.workers, EMR_START_SECONDS)
     costs = _nodes(region, prices, shape, _billed_hours(seconds), spot=spot)
-    machines = ", ".join(f"{count} {kind}" for kind, count in shape.nodes)
+    alike = {kind for kind, _ in shape.nodes} == {shape.primary}
+    machines = " + ".join(f"{count}" if alike else f"{count} {kind}" for kind, count in shape.nodes)
+    machines += f" {shape.primary}" if alike else ""
     name = f"EMR on EC2, {'spot' if spot else 'on demand'} ({machines})"
     return _closed(name, "emr-spot" if spot else "emr", seconds, [*times, *costs, *_bucket(load, prices)], prices)
 

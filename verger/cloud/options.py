@@ -99,7 +99,10 @@ def connected(given: dict[str, Any]) -> Iterator["Aws"]:
     try:
         yield aws
     except (BotoCoreError, ClientError) as error:
-        raise explain(error, Request("aws", getattr(error, "operation_name", "call"), {})) from error
+        from botocore import xform_name
+
+        operation = xform_name(getattr(error, "operation_name", "call"))
+        raise explain(error, Request("aws", operation, {})) from error
     if aws.dry_run:
         shower.close()
 
@@ -114,10 +117,11 @@ def sure(question: str) -> bool:
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """A closed terminal and a polite kill end a command as Ctrl-C does, so that what it started is ended too."""
+    """A closed terminal and a polite kill end a command as Ctrl-C does, but without a question."""
+    from verger.cloud.ending import Killed
 
     def stop(*_: object) -> None:
-        raise KeyboardInterrupt
+        raise Killed
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:

@@ -125,6 +125,8 @@ def check_place(aws: Aws, foundation: "Foundation", uri: str) -> None:
     example = f"s3://{foundation.bucket_name}/photos/NAME"
     if parts.scheme != "s3" or not parts.netloc:
         raise SettingError(f"an address in a bucket, like {example}", uri, "Bring photos there: verger cloud upload.")
+    if parts.netloc == "BUCKET":  # copied from the documentation as it stands there
+        raise SettingError(f"an address in s3://{foundation.bucket_name}", uri, "Write the bucket's name for BUCKET.")
     check_bucket_region(aws.client("s3"), parts.netloc, aws.region, aws.account)
     if parts.netloc != foundation.bucket_name:
         reason = f"{uri}: the roles of clusters reach no other bucket"

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from verger.cloud import deadline, serverless
 from verger.cloud.aws import Aws, Request, UnreachableError
 from verger.cloud.emr import Order
-from verger.cloud.ending import POLL_SECONDS, end_application, end_run
+from verger.cloud.ending import POLL_SECONDS, Killed, end_application, end_run
 from verger.cloud.plan import Ask, Plan
 from verger.errors import RunFailedError, VergerError
 
@@ -91,10 +91,12 @@ def ending(aws: Aws, order: Order, say: Say, sure: Question, end: Callable[[], l
         return
     try:
         yield
+    except Killed:
+        _end(aws, order, end, RunFailedError("the run to finish", "a kill", "The same command goes on."))
     except KeyboardInterrupt:
         if not sure(f"End run {order.run} now? It costs up to {order.eur_per_hour:.2f} € an hour."):
             rest = f"It goes on: {costing(order)}. See it: {command(aws, 'status')}; end it: {command(aws, 'down')}."
-            raise RunFailedError("to wait for the run", "an interruption, and a no", rest) from None
+            raise RunFailedError("to wait for the end of the run", "an interruption, and a no", rest) from None
         _end(aws, order, end, RunFailedError("the run to finish", "an interruption", "The same command goes on."))
     except VergerError as error:
         _end(aws, order, end, error)

@@ -119,13 +119,20 @@ def is_ours(thing: Thing) -> bool:
 def table(things: Sequence[Thing]) -> Table:
     """What is there, for people."""
     shown = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("What", "Id", "State", "Run", "Ends at the latest (UTC)", "€/hour at most", "Note"):
+    for heading in ("What", "Id", "State", "Run", "Until (UTC)", "€/hour"):
         shown.add_column(heading, overflow="fold")
     for thing in things:
-        until = f"{thing.deadline:%Y-%m-%d %H:%M}" if thing.deadline else ""
+        until = f"{thing.deadline:%m-%d %H:%M}" if thing.deadline else ""
         rate = UNKNOWN_RATE if thing.eur_per_hour is None else f"{thing.eur_per_hour:.2f}" if thing.costs else ""
-        shown.add_row(thing.kind, thing.id, thing.state.lower(), thing.run, until, rate, thing.note)
+        # The name of a schedule holds its run; without it, 80 columns hold the table.
+        name = "" if thing.kind == SCHEDULE else thing.id
+        shown.add_row(thing.kind.split()[0], name, thing.state.lower(), thing.run, until, rate)
     return shown
+
+
+def notes(things: Sequence[Thing]) -> str:
+    """What looks wrong, a line for each thing; and an empty line, unless all is well."""
+    return "".join(f"{thing.id}: {thing.note}\n" for thing in things if thing.note)
 
 
 def summary(things: Sequence[Thing]) -> str:
