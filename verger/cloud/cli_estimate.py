@@ -67,7 +67,7 @@ def estimate(what: str, region: str, max_eur: float, *, explain: bool, as_json: 
     if as_json:
         click.echo(json.dumps(_as_json(runs, load, region, max_eur, known), indent=2))
     else:
-        console.print(_table(runs, f"{load.photos:,} photos, {load.bytes / 1e9:,.2f} GB, in {region}", max_eur))
+        console.print(_table(runs, f"{load.photos:,} photos, {load.bytes / 1e6:,.0f} MB, in {region}", max_eur))
         if explain:
             console.print(_explanation(runs, known, load), soft_wrap=True)
         _warn(known, region)

@@ -115,9 +115,9 @@ class Prices:
 
     def warnings(self, region: str, today: date) -> list[str]:
         """One line where the prices of a region are older than 90 days; otherwise none."""
-        dated = self.region(region).dated
-        days = (today - dated).days
-        return [f"Prices of {region} are of {dated}, {days} days ago. Renew them: {REFRESH}"] if days > OLD_DAYS else []
+        days = (today - (dated := self.region(region).dated)).days
+        line = f"Prices of {region} are of {dated}, {days} days ago. Renew them: {REFRESH} --region {region}"
+        return [line] if days > OLD_DAYS else []
 
 
 def own_file() -> Path:

@@ -27,7 +27,7 @@ REASONS = {
     "USER_REQUEST": "Somebody, or its deadline, ended it. What is done stays done: the same command goes on.",
 }
 CLOCKS_DIFFER = timedelta(minutes=15)  # AWS refuses whoever is further off
-OTHERWISE = "Read its logs: {logs}/. What is done stays done: the same command goes on."
+OTHERWISE = "Read its logs: {logs}. What is done stays done: the same command goes on."
 
 
 def run_cluster(aws: Aws, plan: Plan, request: Request, ask: Ask, say: Say, sure: Question, every: float) -> None:
@@ -54,7 +54,7 @@ def run_cluster(aws: Aws, plan: Plan, request: Request, ask: Ask, say: Say, sure
         cluster = answer["JobFlowId"]
         say(f"Cluster {cluster} of run {order.run}: {costing(order)}.")
         watch(aws, cluster, order, say, every)
-        check_manifest(aws, ask.dest, began)
+        check_manifest(aws, ask.dest, began, f"s3://{order.foundation.bucket_name}/logs/{cluster}/steps/")
 
 
 def run_serverless(
@@ -80,7 +80,7 @@ def run_serverless(
             return
         say(f"Job {answer['jobRunId']} of run {order.run}: {costing(order)}.")
         _watch_job(aws, order, {"applicationId": application, "jobRunId": answer["jobRunId"]}, say, every)
-        check_manifest(aws, ask.dest, began)
+        check_manifest(aws, ask.dest, began, f"s3://{order.foundation.bucket_name}/logs/")
 
 
 @contextmanager
@@ -196,8 +196,8 @@ def be_patient(order: Order, error: UnreachableError) -> None:
         raise error
 
 
-def check_manifest(aws: Aws, dest: str, began: datetime) -> None:
-    """Believe in a run when its manifest is there, written since it began.
+def check_manifest(aws: Aws, dest: str, began: datetime, logs: str) -> None:
+    """Believe in a run when its manifest is there, written since it began; otherwise send people to its logs.
 
     Raises:
         RunFailedError: there is none, or an older one.
@@ -208,11 +208,8 @@ def check_manifest(aws: Aws, dest: str, began: datetime) -> None:
         content = aws.read("s3", "get_object", Bucket=place.netloc, Key=key)["Body"].read()
         finished = datetime.fromisoformat(json.loads(content)["finished"])
     except (VergerError, ValueError, KeyError) as error:
-        advice = "Read the step's log; the same command goes on."
-        raise RunFailedError(
-            f"{dest}/manifest.json, which a run writes last", "none that can be read", advice
-        ) from error
+        wanted = f"{dest}/manifest.json, which a run writes last"
+        raise RunFailedError(wanted, "none that can be read", OTHERWISE.format(logs=logs)) from error
     if finished < began - CLOCKS_DIFFER:
-        raise RunFailedError(
-            f"a manifest written since {began:%H:%M:%S} UTC", f"one of {finished}", "Read the step's log."
-        )
+        wanted = f"a manifest written since {began:%H:%M:%S} UTC"
+        raise RunFailedError(wanted, f"one of {finished}", OTHERWISE.format(logs=logs))
