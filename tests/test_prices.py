@@ -77,7 +77,8 @@ def test_prices_of_ninety_days_pass_in_silence_and_of_ninety_one_warn() -> None:
     prices = replace(prices, regions={"eu-west-1": region})
     assert prices.warnings("eu-west-1", date(2026, 4, 1)) == []
     assert prices.warnings("eu-west-1", date(2026, 4, 2)) == [
-        "Prices of eu-west-1 are of 2026-01-01, 91 days ago. Renew them: verger cloud prices --refresh --region eu-west-1"
+        "Prices of eu-west-1 are of 2026-01-01, 91 days ago. "
+        "Renew them: verger cloud prices --refresh --region eu-west-1"
     ]
 
 
