@@ -217,7 +217,7 @@ def _pip(*arguments: str) -> None:
     if done.returncode:
         said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or [done.stderr.strip()]
         advice = "Check the network and constraints.txt; the dependencies come from where pip finds packages."
-        raise RunFailedError(f"pip {arguments[0]} to succeed", said[-1], advice)
+        raise RunFailedError(f"pip {arguments[0]} to succeed", said[-1].rstrip("."), advice)
 
 
 def _archive(folder: Path, target: Path) -> Path:
