@@ -44,6 +44,7 @@ def describe(
     work: Work,
     embedded: EmbedResult,
     projection: Projection,
+    recogniser: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """The manifest of a run. Nothing in it is secret or personal: settings hold no credential."""
     seconds, backbone = stages.seconds, work.backbone
@@ -71,6 +72,7 @@ def describe(
             "standardised": projection.standardised,
             "asked": "kept" if settings.keep_projection else settings.components,
         },
+        "recogniser": recogniser,
         "seconds": seconds,
         "embed_photos_per_second": round(photos["embedded"] / seconds["embed"], 1),
     }

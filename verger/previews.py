@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from verger.components import Sampled
+from verger.components import Sample
 from verger.errors import PhotoError
 from verger.image import thumbnail
 from verger.photos import Photo, Photos
@@ -24,15 +25,16 @@ SIDE_PIXELS = 96
 
 
 def make_map(
-    context: "SparkContext", source: Place, sample: Sequence[Sampled], photos: Photos, limits: Limits
+    context: "SparkContext", source: Place, sample: Sample, photos: Photos, limits: Limits
 ) -> "list[MapPhoto]":
-    """The sampled photos with small JPEGs that carry no metadata; empty where a photo cannot be read any more."""
+    """The chosen photos with small JPEGs that carry no metadata; empty where a photo cannot be read any more."""
     from verger.report import MapPhoto  # on the driver only: workers import this module, and need no templates
 
-    sampled = pa.array([one.path for one in sample], pa.string())
-    wanted = Photos(photos.table.filter(pc.is_in(photos.table["path"], value_set=sampled)))
+    paths = pa.array([sample.paths[i] for i in sample.chosen], pa.string())
+    wanted = Photos(photos.table.filter(pc.is_in(photos.table["path"], value_set=paths)))
     made = make_thumbnails(context, source, wanted, limits)
-    return [MapPhoto(one.path, one.label, one.x, one.y, made[one.path]) for one in sample]
+    x, y = np.pad(sample.components, ((0, 0), (0, 1))).T[:2].tolist()  # 0 where there is no second one
+    return [MapPhoto(path := sample.paths[i], sample.labels[i], x[i], y[i], made[path]) for i in sample.chosen.tolist()]
 
 
 def make_thumbnails(
