@@ -24,7 +24,7 @@ def dest(photos: Path, tmp_path: Path) -> Folder:
     embed(photos, place)
     for name in [part.name for part in read_index(place)]:
         place.write(f"components/part-{name}.parquet", b"components")
-    for name in ("manifest.json", "report.html"):
+    for name in ("manifest.json", "report.html", "evaluation.html"):
         place.write(name, b"of the run")
     return place
 
@@ -80,7 +80,7 @@ def test_what_shows_or_speaks_of_the_photos_goes(dest: Folder) -> None:
     assert sorted(file.path for file in dest.files("components")) == [
         f"components/part-{name}.parquet" for name in sorted(before & after)
     ]
-    assert not {"manifest.json", "report.html"} & {file.path for file in dest.files()}
+    assert not {"manifest.json", "report.html", "evaluation.html"} & {file.path for file in dest.files()}
 
 
 def test_what_an_interrupted_forgetting_left_goes_with_the_next(dest: Folder) -> None:

@@ -109,6 +109,14 @@ def test_names_inside_the_network_may_be_ours(tmp_path):
     np.testing.assert_allclose(vectors(path, normalisation="unit")[1], expected("unit"), rtol=1e-4, atol=1e-5)
 
 
+def test_a_network_that_verger_made_is_a_network_like_any_other(tmp_path):
+    nodes = [node("Relu", "pixels", "relu"), node("Conv", "relu mix", "vector")]
+    path = network(tmp_path / "net.onnx", ["n", 3, 8, 8], nodes, names=("pixels", "vector"))
+    made = load_backbone(path, image_size=8, normalisation="unit")
+    (tmp_path / "made.onnx").write_bytes(made.graph)
+    np.testing.assert_allclose(vectors(tmp_path / "made.onnx")[1], expected("unit"), rtol=1e-4, atol=1e-5)
+
+
 def test_subgraphs_may_use_names_from_outside(tmp_path):
     then = helper.make_graph([node("Conv", "image mix", "yes")], "then", [], [_any("yes")])
     other = helper.make_graph([node("Conv", "image mix", "c"), node("Neg", "c", "no")], "else", [], [_any("no")])

@@ -31,7 +31,7 @@ from verger.versions import older_versions
 LIST = "forgotten.txt"  # one SHA-256 of a path a line; whoever removes a line lets that photo in again
 RECEIPTS = "receipts"
 # Thumbnails, and sums over photos: of a label with one photo, a sum is that photo.
-FITTED_ON_PHOTOS = ("report.html", RECOGNISER, RECOGNISER_GRAPH, GALLERY)
+FITTED_ON_PHOTOS = ("report.html", "evaluation.html", RECOGNISER, RECOGNISER_GRAPH, GALLERY)
 
 
 def forget(dest: Place, pattern: str, *, dry_run: bool = False) -> dict[str, Any]:

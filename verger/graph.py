@@ -114,6 +114,7 @@ def wrap(network: ModelProto, image: ImageInput, side: int, normalisation: str, 
 def _prefix_names(graph: GraphProto) -> None:
     """Put `network/` before every name, subgraphs included, so that ours cannot collide with the network's own."""
     for node in graph.node:
+        node.name = "network/" + node.name if node.name else ""
         for names in (node.input, node.output):
             names[:] = ["network/" + name if name else "" for name in names]  # empty: an input left out
         for attribute in node.attribute:

@@ -82,7 +82,8 @@ def load(dest: Place) -> Recognition:
         graph = dest.read(RECOGNISER_GRAPH)
     except FileNotFoundError as error:
         network = f"{dest.uri}, whose network runs on {manifest['backbone']['engine']}"
-        raise SettingError("a run whose network runs on ONNX", network, "Run with --engine onnx.") from error
+        advice = "Run with --engine onnx; export a network from a .keras file to ONNX first."
+        raise SettingError("a run whose network runs on ONNX", network, advice) from error
     try:
         gallery = read_gallery(dest.read(GALLERY))
     except FileNotFoundError:

@@ -55,10 +55,11 @@ def _recogniser(figures: Mapping[str, Any]) -> str:
 def forgotten(receipt: Mapping[str, Any], dest: Place, *, dry_run: bool) -> str:
     """What `verger forget` did, or would do."""
     versions = receipt["versions"]
-    count = f"{receipt['photos']:,} photos" + (f" and {versions:,} older versions of objects" if versions else "")
+    photos = "1 photo" if receipt["photos"] == 1 else f"{receipt['photos']:,} photos"
+    count = photos + (f" and {versions:,} older versions of objects" if versions else "")
     if dry_run:
-        return f"{count} would be forgotten; nothing was changed."
-    lines = [f"{count} are forgotten; {receipt['receipt']} says so by digest."]
+        return f"Would forget {count}; nothing was changed."
+    lines = [f"Forgot {count}; {receipt['receipt']} says so by digest."]
     if versions is None:
         lines += [f"Older versions and snapshots that {dest.uri} may keep were not reached: its own tools delete them."]
     return "\n".join([*lines, "Run again on the same DEST for components and a report without them."])
