@@ -21,7 +21,9 @@ def verger(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, st
     return int(str(exited.value.code)), said.out, said.err
 
 
-@pytest.mark.parametrize("command", [[], ["run"], ["sample"], ["show"], ["export"], ["backbones"], ["serve"]])
+@pytest.mark.parametrize(
+    "command", [[], ["run"], ["sample"], ["show"], ["export"], ["backbones"], ["serve"], ["fetch"], ["explore"]]
+)
 def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[str], command: list[str]) -> None:
     code, out, _ = verger(capsys, *command, "--help")
     assert code == 0

@@ -21,7 +21,7 @@ MODULES = sorted((ROOT / "verger").rglob("*.py"))
 LAYERS = [
     set(names.split())
     for names in (
-        "cli cli_recogniser cli_settings cloud web __main__ tables terminal export",
+        "cli cli_fetch cli_recogniser cli_settings cloud explore web __main__ tables terminal export",
         "pipeline evaluate",
         "evaluation_page recognition",
         "recogniser_files",
@@ -34,8 +34,9 @@ LAYERS = [
         "confidence",
         "calibration checks components discriminant forget manifest model previews report resume spark_pca vectors",
         "reading",
-        "backbone gallery parts photos projection quantise sample session",
+        "backbone fetch gallery parts photos projection quantise sample session",
         "architectures cache graph image keras_engine network onnx_file orchard torch_file weights",
+        "archive download git_tree",
         "claim versions",
         "bucket fruits labels recogniser settings stages storage stores",
         "errors",

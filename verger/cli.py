@@ -12,10 +12,12 @@ from rich.console import Console
 
 from verger import __version__, tables
 from verger.backbone import builtin_backbones
+from verger.cli_fetch import fetch
 from verger.cli_recogniser import evaluate, recognise
 from verger.cli_settings import read_config, settings_options
 from verger.cloud.cli import cloud
 from verger.errors import VergerError
+from verger.explore.command import explore
 from verger.export import export_components
 from verger.forget import forget as forget_photos
 from verger.manifest import read_manifest
@@ -169,6 +171,8 @@ cli.add_command(cloud)
 cli.add_command(recognise)
 cli.add_command(evaluate)
 cli.add_command(serve)
+cli.add_command(fetch)
+cli.add_command(explore)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -17,20 +17,26 @@ WORDS = {
     "components": "Vectors to components",
     "recogniser": "Learning the labels",
     "report": "Writing the report",
+    "neighbours": "Finding neighbours",
+    "download": "Downloading",
+    "unpack": "Unpacking photos",
+    "check": "Checking photos",
 }
+UNITS = {"download": "MB"}  # of stages that do not count photos
 
 
 class _Facts(ProgressColumn):
-    """Photos done, seconds taken, and while a stage lasts its rate and the time left."""
+    """Photos (or megabytes) done, seconds taken, and while a stage lasts its rate and the time left."""
 
     def render(self, task: Task) -> Text:
         """What is known of a stage, and no more."""
         done, total = task.fields["done"], task.fields["of"]
         seconds = task.fields["seconds"] or task.elapsed or 0.0
-        facts = [f"{done:,} of {total:,} photos" if total else f"{done:,} photos"] if done or total else []
+        unit = task.fields["unit"]
+        facts = [f"{done:,} of {total:,} {unit}" if total else f"{done:,} {unit}"] if done or total else []
         facts.append(f"{seconds:.0f} s")
         if done and total and seconds:
-            facts.append(f"{done / seconds:,.0f} photos/s")
+            facts.append(f"{done / seconds:,.0f} {unit}/s")
             if not task.finished and done < total:
                 facts.append(f"{seconds * (total - done) / done:.0f} s left")
         return Text(", ".join(facts))
@@ -60,7 +66,8 @@ class TerminalDisplay:
 
     def begin(self, stage: str, total: int | None) -> None:
         """Start a bar; without a total it only moves."""
-        self._bar = self._progress.add_task(WORDS.get(stage, stage), total=total, done=0, of=total, seconds=0.0)
+        words, unit = WORDS.get(stage, stage), UNITS.get(stage, "photos")
+        self._bar = self._progress.add_task(words, total=total, done=0, of=total, seconds=0.0, unit=unit)
 
     def update(self, done: int) -> None:
         """Move the current bar."""
