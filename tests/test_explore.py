@@ -157,6 +157,7 @@ def package(folder: Path, version: str) -> Path:
     page = folder / "embedding_atlas" / "static"
     page.mkdir(parents=True)
     (page / "index.html").write_text("hello")
+    (folder / "embedding_atlas" / "__init__.py").touch()  # a folder without it comes after the real package
     info = folder / f"embedding_atlas-{version}.dist-info"
     info.mkdir()
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: embedding-atlas\nVersion: {version}\n")
