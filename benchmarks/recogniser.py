@@ -179,8 +179,9 @@ def grocery(a: argparse.Namespace) -> Iterator[dict[str, Any]]:
         # Temperature and threshold come from photos as they are asked about.
         asked = np.mean([looked[view] for view in step.ask], axis=0)
         sample = [LabelledPhoto(name, v) for name, v in zip(folders, asked[photos.fitted], strict=True)]
-        recogniser = fit_recogniser(statistics, projection, {name: (name,) for name in set(folders)}, sample)
-        assert recogniser
+        learnt = fit_recogniser(statistics, projection, {name: (name,) for name in set(folders)}, sample)
+        assert learnt
+        recogniser = learnt.recogniser
         components = projection.apply(asked)
         distances = recogniser.distances(components, projection.residuals(asked, components))
         odd_asked = np.mean(odd_views, axis=0)

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from verger.components import gather_statistics, project_part, project_parts
+from verger.components import Picking, gather_statistics, join_samples, project_part, project_parts
 from verger.errors import RunFailedError
 from verger.parts import VECTORS, components_path, list_column, table_bytes, vectors_path
 from verger.projection import Statistics, fit_projection
@@ -75,20 +75,31 @@ def test_components_equal_spark_mls_and_its_model_reads_ours(spark, dest: Folder
 
 
 @pytest.mark.spark
-def test_every_vector_is_projected_and_every_nth_photo_sampled(spark, dest: Folder) -> None:
+def test_every_vector_is_projected_and_photos_are_picked_evenly(spark, dest: Folder) -> None:
     projection = fit_projection(Statistics.of(vectors()), 3)
     done: list[int] = []
-    sample = project_parts(spark.sparkContext, dest, NAMES, projection, 10, done.append)
+    sample = project_parts(spark.sparkContext, dest, NAMES, projection, Picking(100, shown=20, chosen=10), done.append)
     assert done[-1] == 100
     written = np.concatenate(
         [np.array(pq.read_table(Path(dest.root, components_path(n)))["components"].to_pylist()) for n in NAMES[:4]]
     )
     expected = projection.apply(vectors())
     np.testing.assert_array_equal(written.astype(np.float32), expected)
-    assert [(one.path, one.label) for one in sample][:4] == [("0/00", "0"), ("0/10", "0"), ("0/20", "0"), ("1/00", "1")]
-    np.testing.assert_array_equal([[one.x, one.y] for one in sample[:3]], expected[[0, 10, 20], :2].astype(float))
+    every_fifth = np.arange(0, 100, 5)
+    assert sample.paths == [f"{i // 25}/{i % 25:02}" for i in every_fifth]
+    assert sample.labels == [f"{i // 25}" for i in every_fifth]
+    np.testing.assert_array_equal(sample.components, expected[every_fifth])
+    chosen = [sample.paths[i] for i in sample.chosen]  # of each part every second: twelve of them, so two fall out
+    assert chosen == ["0/00", "0/10", "0/20", "1/00", "1/10", "2/00", "2/10", "2/20", "3/00", "3/20"]
+    by_path = {f"{i // 25}/{i % 25:02}": vector for i, vector in enumerate(vectors())}
+    np.testing.assert_array_equal(sample.vectors, [by_path[path] for path in chosen])
 
 
-def test_one_component_has_no_second_one_to_show(dest: Folder) -> None:
-    _, sample = project_part(dest, "0", fit_projection(Statistics.of(vectors()), 1), 10)
-    assert [one.y for one in sample] == [0, 0, 0]
+def test_a_sample_holds_no_more_than_asked_however_small_the_parts(dest: Folder) -> None:
+    projection, picking = fit_projection(Statistics.of(vectors()), 4), Picking(100, shown=3, chosen=2)
+    samples = [project_part(dest, name, projection, picking)[1] for name in NAMES]
+    assert [len(sample.paths) for sample in samples] == [1, 1, 1, 1, 0]
+    sample = join_samples(samples, picking)
+    assert sample.paths == ["0/00", "1/00", "3/00"]
+    assert [sample.paths[i] for i in sample.chosen] == ["0/00", "3/00"]
+    np.testing.assert_array_equal(sample.vectors, vectors()[[0, 75]])

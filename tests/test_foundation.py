@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -46,8 +47,9 @@ def test_cfn_lint_finds_nothing_in_any_region(lint: Path) -> None:
     assert done.returncode == 0, done.stdout
 
 
-def test_checkov_finds_nothing_and_each_waiver_has_a_reason(lint: Path) -> None:
-    file = str(ROOT / "verger" / "cloud" / "foundation.yaml")
+def test_checkov_finds_nothing_and_each_waiver_has_a_reason(lint: Path, tmp_path: Path) -> None:
+    # checkov reads a template's own path as one of its values, and takes 40 characters without `_` for a secret key
+    file = shutil.copy(ROOT / "verger" / "cloud" / "foundation.yaml", tmp_path / "the_template.yaml")
     options = ["--framework", "cloudformation", "--skip-download", "--compact", "-o", "json"]
     done = subprocess.run([lint / "checkov", "-f", file, *options], check=False, capture_output=True, text=True)
     found = json.loads(done.stdout)

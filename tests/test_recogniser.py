@@ -14,6 +14,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from verger.confidence import fit_temperature, fit_threshold
 from verger.discriminant import Discriminant, FolderStatistics, fit_discriminant, oas_shrinkage
 from verger.errors import SettingError
+from verger.evaluation import measure
 from verger.gallery import choose_photos, gallery_bytes, read_gallery
 from verger.labels import label_path
 from verger.learning import LabelledPhoto, fit_recogniser
@@ -55,9 +56,25 @@ def fitted(level: int = 2, components: int = 8) -> tuple[Projection, Recogniser]
     statistics = gathered(vectors, folders)
     projection = fit_projection(statistics, components)
     photos = [LabelledPhoto(name, vector) for name, vector in zip(folders, vectors, strict=True)]
-    recogniser = fit_recogniser(statistics, projection, labelled(FOLDERS, level), photos)
-    assert recogniser is not None
-    return projection, recogniser
+    learnt = fit_recogniser(statistics, projection, labelled(FOLDERS, level), photos)
+    assert learnt is not None
+    return projection, learnt.recogniser
+
+
+def test_what_is_held_out_are_whole_folders_only_where_every_label_has_several() -> None:
+    vectors, folders = orchard()
+    statistics = gathered(vectors, folders)
+    photos = [LabelledPhoto(name, vector) for name, vector in zip(folders, vectors, strict=True)]
+    kinds, varieties = (
+        fit_recogniser(statistics, fit_projection(statistics, 8), labelled(FOLDERS, level), photos) for level in (2, 1)
+    )
+    assert kinds is not None
+    assert varieties is not None
+    assert (kinds.whole_folders, varieties.whole_folders) == (True, False)
+    judged = kinds.judge()
+    assert len(judged.truth) == len(vectors)
+    assert measure(judged)["top1"] > 0.9
+    assert 0.02 < measure(judged)["unknown"] < 0.08  # a twentieth, as its threshold was fitted on these
 
 
 @pytest.mark.parametrize("solver", ["lsqr", "eigen"])
@@ -142,10 +159,10 @@ def test_the_threshold_allows_for_what_the_projection_has_not_seen() -> None:
     statistics = gathered(vectors, folders)
     projection = fit_projection(statistics, 20)
     photos = [LabelledPhoto(name, vector) for name, vector in zip(folders, vectors, strict=True)]
-    recogniser = fit_recogniser(statistics, projection, labelled(sorted(set(folders)), 2), photos)
-    assert recogniser is not None
+    learnt = fit_recogniser(statistics, projection, labelled(sorted(set(folders)), 2), photos)
+    assert learnt is not None
     components = projection.apply(new)
-    assert (recogniser.distances(components, projection.residuals(new, components)) > 1).mean() < 0.2
+    assert (learnt.recogniser.distances(components, projection.residuals(new, components)) > 1).mean() < 0.2
 
 
 def test_temperature_undoes_what_made_scores_too_bold() -> None:

@@ -4,7 +4,8 @@ Each task reads whole parts with pyarrow, so that no vector crosses the JVM.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -25,16 +26,37 @@ if TYPE_CHECKING:
 
 
 BLOCK_VECTORS = 2048
+SHOWN_COMPONENTS = 32  # of a photo in a sample: enough to find its neighbours
 
 
-class Sampled(NamedTuple):
-    """A photo picked for the report's map, at its first two components, and for how sure a recogniser may be."""
+@dataclass(frozen=True)
+class Sample:
+    """Photos picked evenly over the parts, in their order, as columns: for the report's map, and for the recogniser."""
 
-    path: str
-    label: str
-    x: float
-    y: float
-    vector: NDArray[np.float32]  # (d,)
+    paths: list[str]  # n
+    labels: list[str]  # n
+    components: NDArray[np.float32]  # (n, m): the first m = min(k, SHOWN_COMPONENTS) of each
+    chosen: NDArray[np.int64]  # (c,) places among the n, ascending: the photos whose vectors are here too
+    vectors: NDArray[np.float32]  # (c, d)
+
+
+@dataclass(frozen=True)
+class Picking:
+    """How many photos a sample holds at most, of how many there are."""
+
+    photos: int
+    shown: int = 100_000  # on the report's map
+    chosen: int = 2_000  # with a thumbnail there; and they tell how sure a recogniser may be
+
+    @property
+    def every(self) -> int:
+        """Of a part, every so many photos are shown."""
+        return max(1, -(-self.photos // self.shown))
+
+    @property
+    def chosen_every(self) -> int:
+        """Of those shown, every so many give their vectors."""
+        return max(1, -(-self.photos // (self.chosen * self.every)))
 
 
 def gather_statistics(context: "SparkContext", dest: Place, names: Sequence[str]) -> Statistics:
@@ -93,35 +115,63 @@ def project_parts(
     dest: Place,
     names: Sequence[str],
     projection: Projection,
-    every: int,
+    picking: Picking,
     progress: Progress,
-) -> list[Sampled]:
-    """Write the components of every vector in the named parts; returns every `every`-th photo for the report."""
+) -> Sample:
+    """Write the components of every vector in the named parts; returns a sample of the photos."""
     broadcast = context.broadcast(projection)
 
-    def task(name: str) -> tuple[int, list[Sampled]]:
-        return project_part(dest, name, broadcast.value, every)
+    def task(name: str) -> tuple[int, Sample]:
+        return project_part(dest, name, broadcast.value, picking)
 
     try:
         results = run_tasks(context, names, task, progress)
     finally:
         broadcast.destroy()
-    return [sampled for _, of_part in results for sampled in of_part]
+    return join_samples([sample for _, sample in results], picking)
 
 
-def project_part(dest: Place, name: str, projection: Projection, every: int) -> tuple[int, list[Sampled]]:
+def project_part(dest: Place, name: str, projection: Projection, picking: Picking) -> tuple[int, Sample]:
     """One task: one part of vectors → one part of components. Returns the number of rows and a sample of them."""
     table = _read(dest, name, ["path", "label", "vector"])
     vectors = vector_matrix(table["vector"], len(projection.mean))
     components = projection.apply(vectors)  # (n, k)
     columns = [table["path"], table["label"], list_column(components)]
     dest.write(components_path(name), table_bytes(pa.table(columns, schema=COMPONENTS)))
-    picked = table.select(["path", "label"]).take(pa.array(range(0, len(table), every), pa.int64())).to_pylist()
-    positions = components[::every]
-    return len(table), [
-        Sampled(row["path"], row["label"], float(at[0]), float(at[1]) if len(at) > 1 else 0.0, vector)
-        for row, at, vector in zip(picked, positions, vectors[::every], strict=True)
-    ]
+    shown = np.arange(0, len(table), picking.every)
+    chosen = np.arange(0, len(shown), picking.chosen_every)
+    picked = table.select(["path", "label"]).take(pa.array(shown))
+    return len(table), Sample(
+        picked["path"].to_pylist(),
+        picked["label"].to_pylist(),
+        components[shown, :SHOWN_COMPONENTS],
+        chosen,
+        vectors[shown[chosen]],
+    )
+
+
+def join_samples(samples: Sequence[Sample], picking: Picking) -> Sample:
+    """The samples of all parts as one, thinned evenly where many small parts gave more than was asked."""
+    firsts = np.cumsum([0, *(len(sample.paths) for sample in samples)])
+    paths = [path for sample in samples for path in sample.paths]
+    labels = [label for sample in samples for label in sample.labels]
+    chosen = np.concatenate([sample.chosen + first for sample, first in zip(samples, firsts, strict=False)])
+    vectors = np.concatenate([sample.vectors for sample in samples])
+    kept = _thinned(len(chosen), picking.chosen)
+    shown = _thinned(len(paths), picking.shown)
+    shown = np.union1d(shown, chosen[kept]) if len(shown) < len(paths) else shown  # a few more, rather than fewer
+    return Sample(
+        [paths[i] for i in shown],
+        [labels[i] for i in shown],
+        np.concatenate([sample.components for sample in samples])[shown],
+        np.searchsorted(shown, chosen[kept]),
+        vectors[kept],
+    )
+
+
+def _thinned(count: int, most: int) -> NDArray[np.int64]:
+    """Places of at most so many of `count`, evenly spread."""
+    return np.arange(count) if count <= most else np.linspace(0, count - 1, most).astype(np.int64)
 
 
 def _read(dest: Place, name: str, columns: list[str]) -> pa.Table:

@@ -8,14 +8,17 @@ Projection and discriminant are fitted again without them. What a folder adds to
 sample, as only its count and its sum are known of all its photos.
 """
 
+import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
-from verger.discriminant import Discriminant, FolderStatistics, fit_discriminant
+from verger.discriminant import FolderStatistics, fit_discriminant
 from verger.labels import LabelPath
 from verger.projection import FolderSum, Projection, Statistics, refit_projection
 
@@ -39,7 +42,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """What recognisers said of photos that they had not seen."""
+    """What recognisers said of photos that they had not seen: n of them, of c labels in sorted order."""
 
     scores: Floats  # (n, c)
     truth: Integers  # (n,): numbers of labels
@@ -85,33 +88,30 @@ def statistics_of_fold(statistics: Statistics, sample: Sample, held: Integers) -
     return Statistics(count, mean, centred.T @ centred + apart.T @ apart, folders)
 
 
-def _fits(
-    statistics: Statistics, sample: Sample, projection: Projection
-) -> Iterator[tuple[Integers, Projection, Discriminant]]:
-    """For each fold its photos, and what is fitted without them."""
-    label_of = dict(zip(sample.names, sample.labels, strict=True))
-    folds = folds_of(sample)
-    for fold in range(FOLDS):
-        held = np.flatnonzero(folds == fold)
-        if len(held):
-            left = statistics.without(statistics_of_fold(statistics, sample, held))
-            refitted = refit_projection(projection, left)
-            yield held, refitted, fit_discriminant(FolderStatistics.of(left, refitted, label_of))
-
-
 def held_out(statistics: Statistics, sample: Sample, projection: Projection, residual_weight: float) -> HeldOut:
     """Let every photo of the sample be judged by what never saw it, nor its folder where its label has others."""
     labels: Sequence[LabelPath] = sorted(set(sample.labels))
+    label_of = dict(zip(sample.names, sample.labels, strict=True))
     number = {label: i for i, label in enumerate(labels)}
     truth = np.array([number[sample.labels[folder]] for folder in sample.folders])
     scores = np.full((len(truth), len(labels)), -np.inf)
     squares = np.empty(len(truth))
-    for held, refitted, discriminant in _fits(statistics, sample, projection):
+    folds = folds_of(sample)
+
+    def judge(fold: int) -> None:
+        held = np.flatnonzero(folds == fold)
+        left = statistics.without(statistics_of_fold(statistics, sample, held))
+        refitted = refit_projection(projection, left)
+        discriminant = fit_discriminant(FolderStatistics.of(left, refitted, label_of))
         components = refitted.apply(sample.vectors[held])
         own = discriminant.scores(components)
         scores[np.ix_(held, np.array([number[label] for label in discriminant.classes]))] = own
         residuals = refitted.residuals(sample.vectors[held], components)
         squares[held] = discriminant.squares(components) + residual_weight * residuals
+
+    # A fold a thread: NumPy lets them run at once. More would hold more copies of the scatter.
+    with threadpool_limits(1), ThreadPoolExecutor(min(FOLDS, os.cpu_count() or 1)) as threads:
+        list(threads.map(judge, np.unique(folds)))
     return HeldOut(scores, truth, squares)
 
 

@@ -109,6 +109,15 @@ def confusion(judged: Judged) -> NDArray[np.int64]:
     return table
 
 
+def confusions(judged: Judged, most: int) -> list[tuple[str, str, int]]:
+    """What a photo shows, what was said, and of how many photos; the most frequent first."""
+    table = confusion(judged)
+    np.fill_diagonal(table, 0)
+    order = np.argsort(-table, axis=None, kind="stable")[:most]
+    pairs = [divmod(int(i), len(judged.labels)) for i in order]
+    return [(judged.labels[a][0], judged.labels[b][0], int(table[a, b])) for a, b in pairs if table[a, b]]
+
+
 def worst_mistakes(judged: Judged, most: int) -> list[int]:
     """The places of photos whose wrong label had the greatest probability, largest first; of each folder the worst."""
     at = judged.familiar()

@@ -117,8 +117,8 @@ def _fits(
         seen = np.flatnonzero(folds != fold)
         sample = seen[:: max(1, -(-len(seen) // SAMPLE_PHOTOS))]
         photos = [LabelledPhoto(folders[i], vectors[i]) for i in sample]
-        recogniser = fit_recogniser(statistics, projection, label_of, photos)
-        if recogniser is None:
+        learnt = fit_recogniser(statistics, projection, label_of, photos)
+        if learnt is None:
             advice = "Add photos, or hold out another level."
             raise SettingError("two labels of five photos or more in every fold", "fewer", advice)
-        yield fold, projection, recogniser
+        yield fold, projection, learnt.recogniser

@@ -6,13 +6,13 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
-from verger.confidence import Sample, fit_temperature, fit_threshold, held_out
+from verger.confidence import HeldOut, Sample, fit_temperature, fit_threshold, held_out
 from verger.discriminant import FolderStatistics, fit_discriminant
+from verger.evaluation import Judged
 from verger.labels import LabelPath
 from verger.projection import Projection, Statistics
-from verger.recogniser import Recogniser
+from verger.recogniser import Recogniser, softmax
 
 FEWEST_PHOTOS = 5  # of a label: fewer say too little of it, and it is left out
 FEWEST_LABELS = 2
@@ -25,9 +25,24 @@ class LabelledPhoto(NamedTuple):
     vector: NDArray[np.float32]  # (d,)
 
 
+class Learnt(NamedTuple):
+    """A recogniser, and how it did on photos held out."""
+
+    recogniser: Recogniser
+    held_out: HeldOut
+    whole_folders: bool  # every label has several folders, so that whole ones were held out
+
+    def judge(self) -> Judged:
+        """What was said of the photos held out. Temperature and threshold, two numbers, were fitted on them too."""
+        recogniser, held = self.recogniser, self.held_out
+        probabilities = softmax(held.scores / recogniser.temperature)
+        answers = recogniser.answers(probabilities, held.squares / recogniser.threshold)
+        return Judged(recogniser.labels, [""] * len(answers), held.truth, probabilities, answers)
+
+
 def fit_recogniser(
     statistics: Statistics, projection: Projection, label_of: Mapping[str, LabelPath], sample: Sequence[LabelledPhoto]
-) -> Recogniser | None:
+) -> Learnt | None:
     """The recogniser of these photos; None where fewer than two labels have enough of them.
 
     Args:
@@ -45,9 +60,8 @@ def fit_recogniser(
     number = {folder: i for i, folder in enumerate(kept)}
     folders = np.array([number[photo.folder] for photo in chosen])
     seen = Sample(tuple(kept), tuple(kept.values()), folders, np.stack([photo.vector for photo in chosen]))
-    with threadpool_limits(1):  # as in fit_projection: more threads win nothing, and lose much where cores are busy
-        judged = held_out(statistics, seen, projection, weight)
-    return Recogniser(
+    judged = held_out(statistics, seen, projection, weight)
+    recogniser = Recogniser(
         labels=discriminant.classes,
         coefficients=discriminant.coefficients,
         intercepts=discriminant.intercepts,
@@ -57,6 +71,7 @@ def fit_recogniser(
         threshold=fit_threshold(judged.squares),
         fingerprint=projection.fingerprint,
     )
+    return Learnt(recogniser, judged, min(Counter(kept.values()).values()) > 1)
 
 
 def with_enough_photos(statistics: Statistics, label_of: Mapping[str, LabelPath]) -> dict[str, LabelPath]:

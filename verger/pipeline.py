@@ -7,16 +7,15 @@ from verger.backbone import load_backbone
 from verger.calibration import keep_network, to_int8
 from verger.checks import check_components, check_device, check_failures, check_places, read_kept_projection
 from verger.claim import claimed
-from verger.components import Sampled, gather_statistics, project_parts
+from verger.components import Picking, Sample, gather_statistics, project_parts
 from verger.forget import leave_out_forgotten
-from verger.manifest import describe, remove_manifest, write_manifest
+from verger.manifest import describe, last_manifest, remove_manifest, write_manifest
 from verger.model import write_model
 from verger.parts import plan_parts, read_index, remove_strangers
 from verger.photos import list_photos
-from verger.previews import make_map
-from verger.projection import Projection, fit_projection
+from verger.projection import Projection, Statistics, fit_projection
 from verger.recogniser_files import write_recogniser
-from verger.report import ReportData, render_report
+from verger.report_files import Outcome, write_report
 from verger.resume import Work, of_this_network, remaining_photos, settle
 from verger.session import spark_context
 from verger.settings import Settings
@@ -27,8 +26,6 @@ from verger.vectors import EmbedResult, embed_parts
 if TYPE_CHECKING:
     from pyspark import SparkContext
     from pyspark.sql import SparkSession
-
-MAP_PHOTOS = 2_000  # how many photos the report's map shows at most
 
 
 def run(settings: Settings, spark: "SparkSession | None" = None, display: Display | None = None) -> dict[str, Any]:
@@ -57,14 +54,14 @@ def run(settings: Settings, spark: "SparkSession | None" = None, display: Displa
             embedded, names = embed(context, work, settings, done)
         check_failures(embedded, len(work.listing.photos), settings.max_failed, work.dest)
         with stages("components", len(work.listing.photos)) as done:
-            projection, sample = reduce(context, work, names, settings, done)
+            projection, statistics, sample = reduce(context, work, names, settings, done)
+        with stages("recogniser"):
+            learnt = write_recogniser(context, work, statistics, projection, sample, settings)
         with stages("report"):
-            manifest = describe(settings, stages, context, work, embedded, projection)
-            labels = embedded.labels + work.remaining.labels
-            photos = make_map(context, work.source, sample, work.listing.photos, settings.limits)
+            manifest = describe(settings, stages, context, work, embedded, projection, learnt.figures)
             remove_strangers(work.dest, names)  # once more: a worker of a killed run may have ended late
-            shown = ReportData(labels, projection.spectrum, projection.total_variance, photos, embedded.failures)
-            work.dest.write("report.html", render_report(manifest, shown).encode())
+            outcome = Outcome(embedded, projection, sample, learnt.confusions)
+            write_report(context, work, manifest, outcome, settings.limits)
         manifest["seconds"] = stages.seconds
         work.check_claim()
         write_manifest(work.dest, manifest)
@@ -86,9 +83,8 @@ def prepare(settings: Settings, stages: Stages, stack: ExitStack) -> Work:
     projection = read_kept_projection(dest, backbone) if settings.keep_projection else None
     check_claim = stack.enter_context(claimed(dest))
     index = of_this_network(read_index(dest), backbone, dest, restart=settings.restart)
-    return Work(
-        source, dest, backbone, listing, index, remaining_photos(listing.photos, index), projection, check_claim
-    )
+    remaining, previous = remaining_photos(listing.photos, index), last_manifest(dest)
+    return Work(source, dest, backbone, listing, index, remaining, projection, check_claim, previous)
 
 
 def embed(context: "SparkContext", work: Work, settings: Settings, done: Progress) -> tuple[EmbedResult, list[str]]:
@@ -107,14 +103,12 @@ def embed(context: "SparkContext", work: Work, settings: Settings, done: Progres
 
 def reduce(
     context: "SparkContext", work: Work, names: list[str], settings: Settings, done: Progress
-) -> tuple[Projection, list[Sampled]]:
+) -> tuple[Projection, Statistics, Sample]:
     """Vectors → components, by a projection fitted on all of them or kept from an earlier run."""
     statistics = gather_statistics(context, work.dest, names)
     projection = work.projection or fit_projection(
         statistics, settings.components, standardise=settings.standardise, fingerprint=work.backbone.fingerprint
     )
-    every = -(-len(work.listing.photos) // MAP_PHOTOS)
-    sample = project_parts(context, work.dest, names, projection, every, done)
+    sample = project_parts(context, work.dest, names, projection, Picking(len(work.listing.photos)), done)
     write_model(work.dest, work.backbone, projection)
-    write_recogniser(context, work, statistics, projection, sample, settings)
-    return projection, sample[:: max(1, -(-len(sample) // MAP_PHOTOS))]
+    return projection, statistics, sample

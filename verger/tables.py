@@ -30,6 +30,8 @@ def closing(manifest: Mapping[str, Any], dest: Place) -> Table:
         f"{projection['components']} of {network['vector_length']} keep {projection['explained_variance']:.1%} "
         f"of the {'standardised ' if projection['standardised'] else ''}variance",
     )
+    if recogniser := manifest.get("recogniser"):
+        table.add_row("Recogniser", _recogniser(recogniser))
     stages = ", ".join(f"{stage} {taken:.1f}" for stage, taken in seconds.items() if stage != "total")
     table.add_row("Time", f"{seconds['total']:.1f} s ({stages})")
     if photos["embedded"]:
@@ -43,6 +45,11 @@ def _photos(photos: Mapping[str, Any]) -> str:
     parts = [f"{photos['found']:,} found", f"{photos['embedded']:,} embedded"]
     parts += [f"{photos[key]:,} {key}" for key in ("reused", "failed") if photos[key]]
     return ", ".join(parts)
+
+
+def _recogniser(figures: Mapping[str, Any]) -> str:
+    held = "whole folders" if figures["held_out"] == "folders" else "neighbouring photos, so hopeful"
+    return f"{figures['labels']:,} labels; {figures['top1']:.1%} of photos held out ({held}) named rightly"
 
 
 def forgotten(receipt: Mapping[str, Any], dest: Place, *, dry_run: bool) -> str:

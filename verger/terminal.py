@@ -15,6 +15,7 @@ WORDS = {
     "start": "Starting Spark",
     "embed": "Photos to vectors",
     "components": "Vectors to components",
+    "recogniser": "Learning the labels",
     "report": "Writing the report",
 }
 
