@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from verger.cloud import duration
 from verger.cloud.cli_estimate import estimate, prices
-from verger.cloud.duration import Load
-from verger.cloud.estimate import Estimate, Shape, cheapest, check_ceiling, estimate_load, estimate_runs, usd_per_hour
-from verger.cloud.prices import Prices, Region, Serverless, load_prices
 from verger.errors import SettingError
+from verger.pricing import duration
+from verger.pricing.duration import Load
+from verger.pricing.estimate import Estimate, Shape, cheapest, check_ceiling, estimate_load, estimate_runs, usd_per_hour
+from verger.pricing.prices import Prices, Region, Serverless, load_prices
 
 ROOT = Path(__file__).parents[1]
 # The public run of the same size: three m5.2xlarge for 83 minutes.
@@ -116,7 +116,7 @@ def test_serverless_wins_small_runs_and_spot_large_ones_as_the_page_says() -> No
 
 def ten_euros(usd: float, round_prices: Prices) -> Estimate:
     """An estimate of so many dollars, at a euro a dollar."""
-    from verger.cloud.estimate import to_eur
+    from verger.pricing.estimate import to_eur
 
     return Estimate("EMR", "emr", 60.0, to_eur(usd, round_prices), usd, ())
 

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,35 @@ def test_an_incremental_run_gives_what_a_fresh_one_gives(run, photos: Path, tmp_
     assert rows(tmp_path / "out") == rows(tmp_path / "fresh")
     one, two = ([row["components"] for row in rows(tmp_path / name, "components")] for name in ("out", "fresh"))
     np.testing.assert_allclose(one, two, atol=1e-3)
+
+
+def test_the_manifest_counts_what_changed_since_the_last_finished_run(run, photos: Path, tmp_path: Path) -> None:
+    (photos / "apple" / "02.jpg").write_bytes(b"no photo yet")
+    assert run(max_failed=0.5)["changes"] is None
+    for i in range(3):
+        write_photo(photos / "quince" / f"{i}.jpg", 100 + i)
+    write_photo(photos / "apple" / "00.jpg", 200)
+    os.utime(photos / "apple" / "01.jpg", (1, 1))
+    write_photo(photos / "apple" / "02.jpg", 201)
+    (photos / "pear" / "07.jpg").unlink()
+    assert run()["changes"] == {"added": 3, "changed": 2, "removed": 1, "mended": 1}
+    assert "What changed since the last run" in (tmp_path / "out" / "report.html").read_text()
+    assert run()["changes"] == {"added": 0, "changed": 0, "removed": 0, "mended": 0}
+    (tmp_path / "out" / "manifest.json").unlink()
+    assert run()["changes"] is None  # as after a run that was killed
+
+
+def test_the_report_shows_what_is_left_of_a_photo_that_was_cut_off(run, photos: Path, tmp_path: Path) -> None:
+    cut, junk = photos / "apple" / "02.jpg", photos / "apple" / "03.jpg"
+    cut.write_bytes(cut.read_bytes()[:-200])
+    junk.write_bytes(b"no photo")
+    run(max_failed=0.5)
+    page = (tmp_path / "out" / "report.html").read_text()
+    tiles = re.findall(r'<li data-cause="(\w+)">.*?(<img|<span).*?<b>(.*?)</b><code>(.*?)</code>', page)
+    assert sorted(tiles) == [
+        ("not_an_image", "<span", "not_an_image, 8 bytes", "apple/03.jpg"),
+        ("truncated", "<img", f"truncated, {cut.stat().st_size} bytes", "apple/02.jpg"),
+    ]
 
 
 def test_a_run_from_another_thread_uses_the_session_that_is_there(run, spark, photos, tmp_path, network) -> None:
@@ -190,6 +220,7 @@ def test_another_networks_dest_is_refused_and_restart_discards_it(run, network: 
         run(backbone=str(tmp_path / "other.onnx"))
     assert {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()} == before
     manifest = run(backbone=str(tmp_path / "other.onnx"), restart=True)
+    assert manifest["changes"] is None  # nothing is left to compare with
     assert manifest["photos"]["embedded"] == len(rows(tmp_path / "out")) == len(rows(tmp_path / "out", "components"))
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from verger.cloud.prices import Serverless, load_prices, own_file, refresh_prices, save_prices
 from verger.cloud.regions import EU_REGIONS
 from verger.errors import RunFailedError, SettingError
+from verger.pricing.prices import Serverless, load_prices, own_file, refresh_prices, save_prices
 
 boto3 = pytest.importorskip("boto3", reason="needs boto3: pip install 'verger[aws]'")
 from botocore.stub import Stubber  # noqa: E402  (comes with boto3)

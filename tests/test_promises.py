@@ -24,7 +24,7 @@ LAYERS = [
         "cli cli_fetch cli_recogniser cli_settings cloud explore web __main__ tables terminal export",
         "pipeline evaluate",
         "evaluation_page recognition",
-        "recogniser_files",
+        "recogniser_files report_files",
         "daemon",
         "embedder",
         "dataframe",
@@ -32,18 +32,19 @@ LAYERS = [
         "holding_out",
         "evaluation learning recogniser_graph",
         "confidence",
-        "calibration checks components discriminant forget manifest model previews report resume spark_pca vectors",
+        "calibration changes checks components discriminant forget manifest model previews resume spark_pca vectors "
+        "report report_cost report_curve report_map",
         "reading",
-        "backbone fetch gallery parts photos projection quantise sample session",
+        "backbone fetch gallery parts photos pricing projection quantise sample session",
         "architectures cache graph image keras_engine network onnx_file orchard torch_file weights",
         "archive download git_tree",
         "claim versions",
-        "bucket fruits labels recogniser settings stages storage stores",
+        "bucket fruits labels recogniser report_words settings stages storage stores",
         "errors",
     )
 ]
 WITHOUT_SPARK = {"backbone", "calibration", "image", "network", "parts", "photos", "projection", "quantise", "reading"}
-WITHOUT_SPARK |= {"batches", "dataframe", "fruits", "report", "sample", "storage"}
+WITHOUT_SPARK |= {"batches", "dataframe", "fruits", "report", "report_cost", "sample", "storage"}
 
 
 def imports(module: Path) -> set[str]:
@@ -88,7 +89,7 @@ def run_python(code: str) -> str:
 
 @pytest.mark.parametrize("module", ["verger", "verger.pipeline", *sorted(f"verger.{name}" for name in WITHOUT_SPARK)])
 def test_importing_it_needs_neither_spark_nor_tensorflow(module: str) -> None:
-    heavy = "{'pyspark', 'tensorflow', 'keras', 'bokeh', 'torch'}"
+    heavy = "{'pyspark', 'tensorflow', 'keras', 'boto3', 'torch'}"
     assert run_python(f"import sys, {module}; print(sorted({heavy} & sys.modules.keys()))") == "[]\n"
 
 

@@ -144,9 +144,9 @@ def test_the_prices_of_the_critical_review_are_reckoned_right() -> None:
 
 
 def test_the_prices_of_the_critical_review_are_those_of_the_estimates() -> None:
-    file = ROOT / "verger" / "cloud" / "prices.json"
+    file = ROOT / "verger" / "pricing" / "prices.json"
     if not file.exists():
-        pytest.skip("needs verger/cloud/prices.json, which comes with the commands for AWS")
+        pytest.skip("needs verger/pricing/prices.json, which comes with the commands for AWS")
     known = json.loads(file.read_text())
     ireland, node = known["regions"]["eu-west-1"], known["instances"]["m5.xlarge"]
     for price in (

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from verger import __version__
+from verger.changes import count_changes
 from verger.errors import SettingError
 from verger.photos import Listing
 from verger.projection import Projection
@@ -55,7 +56,7 @@ def describe(
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "source": open_place(settings.source).uri,
         "settings": asdict(settings),
-        "spark": {"version": context.version, "master": context.master},
+        "spark": {"version": context.version, "master": context.master, "cores": context.defaultParallelism},
         "backbone": {
             "name": backbone.name,
             "engine": backbone.engine,
@@ -66,6 +67,7 @@ def describe(
             "precision": backbone.precision,
         },
         "photos": photos,
+        "changes": count_changes(work, (path for path, _ in embedded.failures)),
         "projection": {
             "components": projection.components.shape[1],
             "explained_variance": projection.explained_variance,
@@ -86,6 +88,14 @@ def write_manifest(dest: Place, manifest: Mapping[str, Any]) -> None:
 def remove_manifest(dest: Place) -> None:
     """Take the commit mark away, because what it speaks of is about to change."""
     dest.delete(NAME)
+
+
+def last_manifest(dest: Place) -> dict[str, Any] | None:
+    """The manifest of the last finished run; None where there is none that can be read."""
+    try:
+        return read_manifest(dest)
+    except SettingError:
+        return None
 
 
 def read_manifest(dest: Place) -> dict[str, Any]:

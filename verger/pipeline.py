@@ -9,14 +9,13 @@ from verger.checks import check_components, check_device, check_failures, check_
 from verger.claim import claimed
 from verger.components import Picking, Sample, gather_statistics, project_parts
 from verger.forget import leave_out_forgotten
-from verger.manifest import describe, remove_manifest, write_manifest
+from verger.manifest import describe, last_manifest, remove_manifest, write_manifest
 from verger.model import write_model
 from verger.parts import plan_parts, read_index, remove_strangers
 from verger.photos import list_photos
-from verger.previews import make_map
 from verger.projection import Projection, Statistics, fit_projection
 from verger.recogniser_files import write_recogniser
-from verger.report import ReportData, render_report
+from verger.report_files import Outcome, write_report
 from verger.resume import Work, of_this_network, remaining_photos, settle
 from verger.session import spark_context
 from verger.settings import Settings
@@ -60,11 +59,9 @@ def run(settings: Settings, spark: "SparkSession | None" = None, display: Displa
             learnt = write_recogniser(context, work, statistics, projection, sample, settings)
         with stages("report"):
             manifest = describe(settings, stages, context, work, embedded, projection, learnt.figures)
-            labels = embedded.labels + work.remaining.labels
-            photos = make_map(context, work.source, sample, work.listing.photos, settings.limits)
             remove_strangers(work.dest, names)  # once more: a worker of a killed run may have ended late
-            shown = ReportData(labels, projection.spectrum, projection.total_variance, photos, embedded.failures)
-            work.dest.write("report.html", render_report(manifest, shown).encode())
+            outcome = Outcome(embedded, projection, sample, learnt.confusions)
+            write_report(context, work, manifest, outcome, settings.limits)
         manifest["seconds"] = stages.seconds
         work.check_claim()
         write_manifest(work.dest, manifest)
@@ -86,9 +83,8 @@ def prepare(settings: Settings, stages: Stages, stack: ExitStack) -> Work:
     projection = read_kept_projection(dest, backbone) if settings.keep_projection else None
     check_claim = stack.enter_context(claimed(dest))
     index = of_this_network(read_index(dest), backbone, dest, restart=settings.restart)
-    return Work(
-        source, dest, backbone, listing, index, remaining_photos(listing.photos, index), projection, check_claim
-    )
+    remaining, previous = remaining_photos(listing.photos, index), last_manifest(dest)
+    return Work(source, dest, backbone, listing, index, remaining, projection, check_claim, previous)
 
 
 def embed(context: "SparkContext", work: Work, settings: Settings, done: Progress) -> tuple[EmbedResult, list[str]]:

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -44,6 +45,7 @@ class Work:
     remaining: Remaining
     projection: Projection | None  # the one to keep; None to fit a new one
     check_claim: Callable[[], None]  # raises if DEST is another run's by now
+    previous: dict[str, Any] | None  # the manifest of the last finished run
 
 
 def of_this_network(

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from verger import __version__
 from verger.cloud.regions import check_region
 from verger.errors import MissingError, RunFailedError, SettingError, VergerError
+from verger.pricing.estimate import DEFAULT_REGION
 
 if TYPE_CHECKING:
     import boto3
 
-DEFAULT_REGION = "eu-west-1"
 PROJECT = re.compile(r"[a-z][a-z0-9-]{1,18}[a-z0-9]")  # it begins the names of buckets, roles and schedules
 CONNECTIONS = 32  # at a time: uploads share one client
 # AWS offers no token that makes this call safe to repeat: a lost answer must not become a second cluster.

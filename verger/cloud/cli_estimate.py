@@ -11,15 +11,14 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from verger.cloud.duration import BASIS, PHOTOS_PER_SECOND_PER_VCPU, Load, minutes
-from verger.cloud.estimate import Estimate, Shape, cheapest, check_ceiling, estimate_load
-from verger.cloud.prices import Prices, load_prices, refresh_prices, save_prices
 from verger.cloud.regions import check_region
 from verger.errors import MissingError, RunFailedError, SettingError
 from verger.photos import list_photos
+from verger.pricing.duration import BASIS, PHOTOS_PER_SECOND_PER_VCPU, Load, minutes
+from verger.pricing.estimate import DEFAULT_REGION, Estimate, Shape, cheapest, check_ceiling, estimate_load
+from verger.pricing.prices import Prices, load_prices, refresh_prices, save_prices
 from verger.storage import open_place
 
-DEFAULT_REGION = "eu-west-1"
 PRICE_LIST_REGION = "eu-central-1"  # where AWS answers questions about prices within the EU
 console = Console(highlight=False)
 notes = Console(stderr=True, highlight=False)

@@ -50,7 +50,7 @@ def costs(*, days: int, as_json: bool, **given: Any) -> None:
         verger cloud costs --days 7
     """
     from verger.cloud.costs import ACTIVATE, ask, read_bills, table
-    from verger.cloud.prices import load_prices
+    from verger.pricing.prices import load_prices
 
     today = datetime.now(UTC).date()
     with connected(given) as aws:

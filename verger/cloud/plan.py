@@ -10,7 +10,10 @@ from urllib.parse import urlsplit
 from verger.cloud import deadline, emr
 from verger.cloud.aws import Aws
 from verger.cloud.emr import Nodes, Order
-from verger.cloud.estimate import (
+from verger.cloud.regions import check_bucket_region
+from verger.errors import SettingError
+from verger.photos import EXTENSIONS
+from verger.pricing.estimate import (
     SERVERLESS_WORKER_VCPUS,
     Estimate,
     Shape,
@@ -19,10 +22,7 @@ from verger.cloud.estimate import (
     to_eur,
     usd_per_hour,
 )
-from verger.cloud.prices import Prices, load_prices
-from verger.cloud.regions import check_bucket_region
-from verger.errors import SettingError
-from verger.photos import EXTENSIONS
+from verger.pricing.prices import Prices, load_prices
 
 if TYPE_CHECKING:
     from verger.cloud.foundation import Foundation

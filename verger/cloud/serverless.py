@@ -6,7 +6,7 @@ from typing import Any
 
 from verger.cloud.aws import Request
 from verger.cloud.emr import RELEASE, Order
-from verger.cloud.estimate import SERVERLESS_GB_PER_VCPU, SERVERLESS_WORKER_VCPUS
+from verger.pricing.estimate import SERVERLESS_GB_PER_VCPU, SERVERLESS_WORKER_VCPUS
 
 SERVICE = "emr-serverless"
 IDLE_MINUTES = 5

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from verger.cloud.prices import Prices
+from verger.pricing.prices import Prices
 
 # Measured (benchmarks/RESULTS.md): 9,800 photos of 6 kB through mobilenet_v2 in 38.7 s of embedding on two cores.
 MEASURED_PHOTOS, MEASURED_SECONDS, MEASURED_CORES = 9_800, 38.7, 2
@@ -41,6 +41,7 @@ class Load:
     total_bytes: int | None = None  # None: as small as Fruits-360's
     photos_per_second_per_vcpu: float = PHOTOS_PER_SECOND_PER_VCPU
     upload: bool = False  # the photos have yet to be put into the bucket
+    decode_seconds_per_megabyte: float = DECODE_SECONDS_PER_MEGABYTE  # 0 where the rate is that of these very photos
 
     @property
     def bytes(self) -> int:
@@ -68,14 +69,15 @@ def reckon_time(
     """
     vcpus = count_vcpus(prices, workers)
     gbit = sum(prices.instance(kind).network_gbit_per_second * count for kind, count in workers)
+    slow = load.decode_seconds_per_megabyte
     excess = max(0, load.bytes - load.photos * PHOTO_BYTES) / 1e6  # megabytes that small photos would not have
-    computing = load.photos / (load.photos_per_second_per_vcpu * vcpus) + excess * DECODE_SECONDS_PER_MEGABYTE / vcpus
+    computing = load.photos / (load.photos_per_second_per_vcpu * vcpus) + excess * slow / vcpus
     reading = load.bytes / (gbit * BYTES_PER_GBIT)
     if reading > computing:
         said = f"reading {load.bytes / 1e9:,.1f} GB / {gbit} Gbit/s (embedding takes {minutes(computing)})"
     else:
         said = f"{load.photos:,} photos / ({load.photos_per_second_per_vcpu:.1f} photos/s × {vcpus} vCPUs)"
-        said += f" + {excess:,.0f} MB × {DECODE_SECONDS_PER_MEGABYTE * 1e3:.0f} ms / {vcpus} vCPUs" if excess else ""
+        said += f" + {excess:,.0f} MB × {slow * 1e3:.0f} ms / {vcpus} vCPUs" if excess * slow else ""
     components = COMPONENTS_SECONDS + load.photos * COMPONENTS_SECONDS_PER_PHOTO / vcpus
     each = f"{COMPONENTS_SECONDS_PER_PHOTO * 1e3:.1f} ms"
     lines = [

@@ -131,7 +131,7 @@ def load_prices() -> Prices:
     Raises:
         SettingError: the user's file is not one of prices.
     """
-    own, shipped = own_file(), _parse(json.loads(files("verger.cloud").joinpath("prices.json").read_text("utf-8")))
+    own, shipped = own_file(), _parse(json.loads(files("verger.pricing").joinpath("prices.json").read_text("utf-8")))
     if not own.is_file():
         return shipped
     try:

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
 
-from verger.cloud.duration import Line, Load, count_vcpus, reckon_time
-from verger.cloud.prices import Prices, Serverless
 from verger.errors import SettingError
+from verger.pricing.duration import Line, Load, count_vcpus, reckon_time
+from verger.pricing.prices import Prices, Serverless
 
+DEFAULT_REGION = "eu-west-1"
 # Assumed: asking for machines, starting them, the bootstrap, starting Spark, ending.
 EMR_START_SECONDS, SERVERLESS_START_SECONDS, MACHINE_START_SECONDS = 480.0, 150.0, 240.0
 EMR_DISK_GB, MACHINE_DISK_GB = 79, 30  # EMR gives an xlarge 64 GiB and a system volume of 15
