@@ -39,6 +39,9 @@ bench: .venv/.dev  ## Measure Verger against the hardware's limit and its peers,
 	@$(ORCHARD)
 	@.venv/bin/python benchmarks/bench.py $(PHOTOS) $(BENCH)
 
+reference: .venv/.dev  ## Write docs/reference.md from the code
+	@.venv/bin/python docs/reference.py
+
 notebook: .venv/.pages  ## Run the notebook on PHOTOS=folder (by default the orchard), as a page in build/notebook
 	@$(ORCHARD)
 	@.venv/bin/python notebooks/render.py build/notebook --photos $(PHOTOS)
@@ -70,4 +73,4 @@ clean:  ## Remove the environments, the demo and what was made for reading
 	@scripts/setup spark,aws,web,dev 3.5.8
 	@touch $@
 
-.PHONY: help demo test quick slow test-spark35 lint bench notebook slides docs clean
+.PHONY: help demo test quick slow test-spark35 lint bench reference notebook slides docs clean

@@ -1,3 +1,4 @@
+import fnmatch
 import json
 import os
 import re
@@ -12,6 +13,7 @@ import pyarrow.dataset
 import pyarrow.parquet as pq
 import pytest
 from conftest import write_photo
+from dest import FILES, MANIFEST
 
 import verger
 from verger import RunFailedError, SettingError, Settings
@@ -50,6 +52,19 @@ def test_a_run_leaves_everything_it_promises(run, tmp_path: Path) -> None:
     assert sorted(p.name for p in (out / "model").iterdir()) == model
     assert "mean_colour" in (out / "report.html").read_text()
     assert not [path for path in out.rglob("*") if path.name.endswith(".tmp")]
+
+
+def test_the_reference_names_what_a_run_leaves(run, tmp_path: Path) -> None:
+    manifest = run()
+    out = tmp_path / "out"
+    left = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    patterns = {name: f"{name}*" if name.endswith("/") else name for name in FILES}
+    assert {file for file in left if not any(fnmatch.fnmatch(file, pattern) for pattern in patterns.values())} == set()
+    always = [name for name, meaning in FILES.items() if not re.match("after|while|with", meaning)]
+    assert [name for name in always if not fnmatch.filter(left, patterns[name])] == []
+    assert manifest.keys() == MANIFEST.keys()
+    for key in ("spark", "backbone", "photos", "projection", "seconds"):
+        assert {*manifest[key]} == {*re.findall(r"`(\w+)`", MANIFEST[key])} - {"calibrate"}  # in int8 only
 
 
 def test_the_table_of_components_is_what_the_models_give(run, photos: Path, tmp_path: Path) -> None:

@@ -4,15 +4,11 @@ import ast
 import re
 import subprocess
 import sys
-from dataclasses import fields
 from pathlib import Path
 
-import click
 import pytest
 
 import verger
-from verger.cli import cli
-from verger.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 MODULES = sorted((ROOT / "verger").rglob("*.py"))
@@ -110,25 +106,6 @@ def test_the_public_door_is_what_it_says() -> None:
 def test_the_changelog_begins_with_this_version() -> None:
     versions = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert versions[0] == verger.__version__
-
-
-def test_every_command_and_setting_is_in_the_readme() -> None:
-    readme = (ROOT / "README.md").read_text()
-    assert isinstance(cli, click.Group)
-    for command in cli.commands:
-        assert f"verger {command}" in readme, command
-    for setting in fields(Settings):
-        if setting.name not in {"source", "dest"}:
-            assert f"`--{setting.name.replace('_', '-')}`" in readme, setting.name
-
-
-@pytest.mark.parametrize("page", ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"])
-def test_files_that_the_pages_name_exist(page: str) -> None:
-    text = (ROOT / page).read_text()
-    for target in re.findall(r"\]\(([^)#]+)\)", text):
-        assert target.startswith("https://") or (ROOT / target).exists(), target
-    for module in re.findall(r"`((?:verger|tests|benchmarks|scripts)/[\w./]+)`", text):
-        assert (ROOT / module).exists(), module
 
 
 def test_no_model_is_ever_unpickled_but_by_the_restricted_reader() -> None:

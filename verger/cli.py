@@ -48,7 +48,14 @@ def cli(debug: bool) -> None:
 
 @cli.command()
 @click.argument("source")
-@click.option("--to", "dest", required=True, envvar="VERGER_DEST", help="Folder or bucket that receives the results.")
+@click.option(
+    "--to",
+    "dest",
+    metavar="DEST",
+    required=True,
+    envvar="VERGER_DEST",
+    help="Folder or bucket that receives the results.",
+)
 @click.option(
     "--config",
     type=click.Path(path_type=Path),
@@ -76,7 +83,13 @@ def run(**settings: Any) -> None:
 @cli.command()
 @click.argument("directory", type=click.Path(path_type=Path))
 @click.option("--awkward", is_flag=True, help="Add the odd and broken files that real life brings.")
-@click.option("--photos-per-kind", type=click.IntRange(1, 1000), default=12, show_default=True)
+@click.option(
+    "--photos-per-kind",
+    type=click.IntRange(1, 1000),
+    default=12,
+    show_default=True,
+    help="How many photos of each kind of fruit.",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="The same seed gives the same bytes.")
 def sample(directory: Path, *, awkward: bool, photos_per_kind: int, seed: int) -> None:
     """Write the built-in orchard: a labelled set of rendered fruit photos.
@@ -136,8 +149,8 @@ def export(dest: str, file: Path) -> None:
 def forget(dest: str, pattern: str, *, dry_run: bool, as_json: bool) -> None:
     """Remove photos from every table, and keep later runs from bringing them back.
 
-    PATTERN is compared with whole paths below SOURCE; `*` matches slashes too. The next run computes components
-    without these photos, and writes a new report.
+    PATTERN is compared with whole paths below SOURCE; `*` matches slashes too. In a bucket of S3 that keeps older
+    versions, these go too. The next run computes components without these photos, and writes a new report.
 
     \b
     Example:
@@ -167,12 +180,12 @@ def backbones(*, as_json: bool) -> None:
         console.print(tables.backbones(known))
 
 
-cli.add_command(cloud)
 cli.add_command(recognise)
 cli.add_command(evaluate)
 cli.add_command(serve)
 cli.add_command(fetch)
 cli.add_command(explore)
+cli.add_command(cloud)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -28,11 +28,14 @@ NO_ANSWER: dict[str, Any] = {
     "distance": None,
     "guesses": [],
 }
+with_option = click.option(
+    "--with", "dest", metavar="DEST", required=True, envvar="VERGER_DEST", help="DEST of a finished run."
+)
 
 
 @click.command()
 @click.argument("photos", nargs=-1, required=True)
-@click.option("--with", "dest", required=True, envvar="VERGER_DEST", help="DEST of a finished run.")
+@with_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 def recognise(photos: tuple[str, ...], dest: str, *, as_json: bool) -> None:
     """Say what photos show, by what a run has learnt. Exit code 1 if none of them can be read.
@@ -82,8 +85,10 @@ def _read(photo: str, max_bytes: int) -> bytes | PhotoError:
 
 @click.command()
 @click.argument("source")
-@click.option("--with", "dest", required=True, envvar="VERGER_DEST", help="DEST of a finished run.")
-@click.option("--label-level", type=click.IntRange(1), help="Which parent folder is the label.  [default: the run's]")
+@with_option
+@click.option(
+    "--label-level", type=click.IntRange(1), show_default="the run's", help="Which parent folder is the label."
+)
 @click.option("--hold-out-level", type=click.IntRange(1), help="Hold out folders of this level in turn, and refit.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 def evaluate(source: str, dest: str, *, label_level: int | None, hold_out_level: int | None, as_json: bool) -> None:

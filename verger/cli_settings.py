@@ -45,7 +45,7 @@ def settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
             is_flag=setting.type is bool,
             envvar=f"VERGER_{setting.name.upper()}",
             default=setting.default,
-            show_default=setting.default is not None,
+            show_default=setting.metadata.get("otherwise", True),
             help=setting.metadata["help"],
         )
         command = option(command)

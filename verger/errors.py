@@ -9,10 +9,25 @@
 Every message says what was expected, what was received, and what to do.
 """
 
+from collections.abc import Mapping
 from typing import Literal, get_args
 
 Cause = Literal["truncated", "not_an_image", "too_large", "too_many_pixels", "unreadable", "vanished"]
 CAUSES: tuple[Cause, ...] = get_args(Cause)
+MEANINGS: Mapping[Cause, str] = {
+    "truncated": "The file ends before the picture does.",
+    "not_an_image": "The content is no picture in a format that Verger reads, whatever the file's name says.",
+    "too_large": "The file has more bytes than `--max-bytes`; it was not read.",
+    "too_many_pixels": "The picture has more pixels than `--max-pixels`; it was not decoded.",
+    "unreadable": "The file may not be read, or its picture is damaged in another way.",
+    "vanished": "The file was there when the photos were listed, and gone when its turn came.",
+}
+EXIT_CODES: Mapping[int, str] = {
+    0: "Done.",
+    1: "The run failed, and kept what it had: the same command goes on.",
+    2: "Bad usage or setting, or something is not installed. Nothing was changed.",
+    130: "Stopped by Ctrl-C. What is done stays done.",
+}
 
 
 class VergerError(Exception):

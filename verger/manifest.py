@@ -1,6 +1,6 @@
 """What happened, as `manifest.json`: written last, it is the commit mark of a run.
 
-A folder without it is an unfinished run, and is never read as a result. Its keys are a contract; see ARCHITECTURE.md.
+A folder without it is an unfinished run, and is never read as a result. Its keys are a contract; see docs/reference.md.
 """
 
 import json

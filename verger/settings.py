@@ -15,6 +15,7 @@ ENGINES = ("onnx", "tensorflow")
 PRECISIONS = ("float32", "int8")
 DEVICES = ("cpu", "cuda")
 NORMALISATIONS = ("signed", "unit", "imagenet", "raw")
+COMPONENTS = "a whole number of at least 1, or, with a decimal point, a share of variance in (0, 1]"
 
 
 class Limits(NamedTuple):
@@ -25,6 +26,10 @@ class Limits(NamedTuple):
 
 
 def _setting(default: Any, text: str, **extra: Any) -> Any:
+    """A setting with its help, and what else is known of it.
+
+    `choices`: the values it takes; `range`: the smallest and the largest; `otherwise`: what holds where it is None.
+    """
     return field(default=default, metadata={"help": text, **extra})
 
 
@@ -39,46 +44,55 @@ class Settings:
     source: str = field(metadata={"help": "Folder or bucket of photos; a photo's label is its parent folder."})
     dest: str = field(metadata={"help": "Folder or bucket that receives vectors, components, model and report."})
     backbone: str = _setting("efficientnet_lite0", "A built-in network's name, or FILE.onnx, or FILE.keras.")
-    weights: str | None = _setting(None, "Weights file for a built-in network, instead of its usual source.")
-    engine: str = _setting("onnx", "What runs the network.", choices=ENGINES)
+    weights: str | None = _setting(
+        None, "Weights file for a built-in network, instead of its usual source.", otherwise="the usual source"
+    )
+    engine: str = _setting(
+        "onnx", "What runs the network; tensorflow needs `pip install 'verger[tensorflow]'`.", choices=ENGINES
+    )
     precision: str = _setting(
         "float32",
         "Numbers that the network computes with: int8 is faster and less exact, calibrated on photos of the run.",
         choices=PRECISIONS,
     )
     device: str = _setting("cpu", "Where the network runs: cuda takes one worker for each NVIDIA GPU.", choices=DEVICES)
-    image_size: int = _setting(224, "Side of the square that photos are resized to, in pixels.")
+    image_size: int = _setting(224, "Side of the square that photos are resized to, in pixels.", range=(32, 2048))
     normalisation: str | None = _setting(
         None,
         "How a network from a file wants its pixels: signed (x/127.5-1), unit (x/255), imagenet, raw (0-255).",
         choices=NORMALISATIONS,
+        otherwise="guessed from the file",
     )
-    components: int | float = _setting(0.90, "Components to keep: a number (50), or a share of variance (0.90).")
+    components: int | float = _setting(
+        0.90, "Components to keep: a number (50), or, with a decimal point, a share of variance (0.90)."
+    )
     standardise: bool = _setting(False, "Divide each vector entry by its standard deviation before PCA.")
     keep_projection: bool = _setting(False, "Project with the projection saved in DEST instead of fitting a new one.")
-    label_level: int = _setting(1, "Which parent folder is the label: 1 the nearest, 2 its parent, and so on.")
-    max_failed: float = _setting(0.05, "Largest share of photos that may fail before the run does.")
-    max_bytes: int = _setting(64_000_000, "A larger photo file is not read; it fails as too_large. In bytes.")
-    max_pixels: int = _setting(64_000_000, "A photo of more pixels is not decoded; it fails as too_many_pixels.")
-    part_photos: int = _setting(1000, "Largest number of photos in one part, the unit of work and of retry.")
+    label_level: int = _setting(
+        1, "Which parent folder is the label: 1 the nearest, 2 its parent, and so on.", range=(1, 64)
+    )
+    max_failed: float = _setting(0.05, "Largest share of photos that may fail before the run does.", range=(0.0, 1.0))
+    max_bytes: int = _setting(
+        64_000_000, "A larger photo file is not read; it fails as too_large. In bytes.", range=(1, 2**31 - 1)
+    )
+    max_pixels: int = _setting(
+        64_000_000,
+        "A photo of more pixels is not decoded; it fails as too_many_pixels.",
+        range=(1, 178_956_970),  # Pillow itself takes no more
+    )
+    part_photos: int = _setting(
+        1000, "Largest number of photos in one part, the unit of work and of retry.", range=(1, 100_000)
+    )
     restart: bool = _setting(False, "Discard what another network left in DEST, and start afresh.")
-    master: str | None = _setting(None, "Spark master URL [default: what spark-submit says, otherwise local[*]].")
+    master: str | None = _setting(
+        None, "Spark master URL.", otherwise="what spark-submit says, else `local[*]`, a worker for every core"
+    )
 
     def __post_init__(self) -> None:
         for setting in fields(self):
             self._check_type(setting)
-        self._check_projection()
-        self._check_range("image_size", 32, 2048)
-        self._check_range("label_level", 1, 64)
-        self._check_range("part_photos", 1, 100_000)
-        self._check_range("max_bytes", 1, 2**31 - 1)
-        self._check_range("max_pixels", 1, 178_956_970)  # Pillow itself takes no more
-        self._check_range("max_failed", 0.0, 1.0)
-        for setting in fields(self):
-            value, choices = getattr(self, setting.name), setting.metadata.get("choices", ())
-            if choices and value is not None and value not in choices:
-                wanted = f"`{setting.name}` to be one of {', '.join(choices)}"
-                raise SettingError(wanted, f"{setting.name}={value!r}", "Choose one.")
+            self._check_value(setting)
+        self._check_components()
 
     @property
     def network(self) -> dict[str, Any]:
@@ -99,25 +113,23 @@ class Settings:
             received = f"{setting.name}={value!r} ({type(value).__name__})"
             raise SettingError(f"`{setting.name}` to be of type {wanted}", received, "Give such a value.")
 
-    def _check_projection(self) -> None:
+    def _check_value(self, setting: Field[Any]) -> None:
+        name, value = setting.name, getattr(self, setting.name)
+        choices = setting.metadata.get("choices", ())
+        if choices and value is not None and value not in choices:
+            raise SettingError(f"`{name}` to be one of {', '.join(choices)}", f"{name}={value!r}", "Choose one.")
+        low, high = setting.metadata.get("range", (None, None))
+        if low is not None and not low <= value <= high:
+            raise SettingError(f"`{name}` between {low} and {high}", f"{name}={value}", "Choose a value in that range.")
+
+    def _check_components(self) -> None:
         value = self.components
-        if isinstance(value, int) and value < 1:
+        if value < 1 if isinstance(value, int) else not 0.0 < value <= 1.0:
             raise SettingError(
-                "`components` to be a whole number of at least 1, or a share of variance in (0, 1]",
+                f"`components` to be {COMPONENTS}",
                 f"components={value}",
                 "Give for instance --components 50 or --components 0.90.",
             )
-        if isinstance(value, float) and not 0.0 < value <= 1.0:
-            raise SettingError(
-                "`components`, written with a decimal point, to be a share of variance in (0, 1]",
-                f"components={value}",
-                "Give for instance --components 0.90, or a whole number of components.",
-            )
-
-    def _check_range(self, name: str, low: float, high: float) -> None:
-        value = getattr(self, name)
-        if not low <= value <= high:
-            raise SettingError(f"`{name}` between {low} and {high}", f"{name}={value}", "Choose a value in that range.")
 
 
 def parse_components(text: str) -> int | float:

@@ -25,7 +25,7 @@ from verger.errors import SettingError
 
 @click.command()
 @click.argument("directory", type=click.Path(path_type=Path, exists=True, file_okay=False))
-@click.option("--name", help="What the photos are called in the bucket [default: the folder's name].")
+@click.option("--name", show_default="the folder's name", help="What the photos are called in the bucket.")
 @where
 def upload(directory: Path, *, name: str | None, **given: Any) -> None:
     """Bring the photos of DIRECTORY to the bucket, without EXIF and GPS; again: only what is missing.
@@ -55,7 +55,7 @@ def upload(directory: Path, *, name: str | None, **given: Any) -> None:
 
 @click.command(context_settings={"ignore_unknown_options": True})
 @click.argument("source")
-@click.option("--to", "dest", required=True, help="Where the results go, in the bucket's runs/.")
+@click.option("--to", "dest", metavar="DEST", required=True, help="Where the results go, in the bucket's runs/.")
 @nodes_option
 @instance_option
 @max_eur_option

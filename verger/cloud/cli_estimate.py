@@ -14,7 +14,7 @@ from rich.table import Table
 from verger.cloud.regions import check_region
 from verger.errors import MissingError, RunFailedError, SettingError
 from verger.photos import list_photos
-from verger.pricing.duration import BASIS, PHOTOS_PER_SECOND_PER_VCPU, Load, minutes
+from verger.pricing.duration import BASIS, PHOTO_BYTES, PHOTOS_PER_SECOND_PER_VCPU, Load, minutes
 from verger.pricing.estimate import DEFAULT_REGION, Estimate, Shape, cheapest, check_ceiling, estimate_load
 from verger.pricing.prices import Prices, load_prices, refresh_prices, save_prices
 from verger.storage import open_place
@@ -40,12 +40,18 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, 
 @click.option("--max-eur", type=click.FloatRange(min=0), default=10.0, show_default=True, help="Ceiling in euros.")
 @click.option("--nodes", type=click.IntRange(1, 1000), default=2, show_default=True, help="Machines that embed.")
 @click.option("--instance", default="m5.xlarge", show_default=True, help="Their type, and the primary node's.")
-@click.option("--bytes-per-photo", type=click.IntRange(min=1), help="With N: the photos' size, on average [6050].")
+@click.option(
+    "--bytes-per-photo",
+    type=click.IntRange(min=1),
+    show_default=f"{PHOTO_BYTES:,}",
+    help="With N: the photos' size, on average.",
+)
 @click.option(
     "--rate",
     type=click.FloatRange(min=0, min_open=True),
     default=PHOTOS_PER_SECOND_PER_VCPU,
-    help="Photos a second that a vCPU embeds, where you have measured it [30.4].",
+    show_default=f"{PHOTOS_PER_SECOND_PER_VCPU:.1f}",
+    help="Photos a second that a vCPU embeds, where you have measured it.",
 )
 @click.option("--explain", is_flag=True, help="Show the arithmetic.")
 @json_option

@@ -8,7 +8,8 @@ from rich.console import Console
 from rich.table import Table
 
 from verger.cloud.aws import Request, explain, session
-from verger.cloud.foundation import Foundation, Wishes, change_set_request, setup_foundation
+from verger.cloud.foundation import DEFAULT_CEILING_EUR, Foundation, Wishes, change_set_request, setup_foundation
+from verger.cloud.options import where
 from verger.cloud.stack import find_stack
 
 console = Console(highlight=False)
@@ -21,13 +22,15 @@ GOES_ON = (
 
 @click.command()
 @click.option("--mail", envvar="VERGER_MAIL", help="Who is told of clusters and costs; needed the first time.")
-@click.option("--ceiling-eur", type=float, help="Monthly budget, in the bill's currency; 10 the first time.")
-@click.option("--vpc", "vpc_id", help="A VPC of your own; by default a small one is made.")
-@click.option("--subnet", "subnet_id", help="A public subnet of that VPC.")
-@click.option("--project", default="verger", show_default=True, help="Begins the names of everything.")
-@click.option("--account", help="The twelve digits that the credentials must belong to.")
-@click.option("--region", help="A region of the EU; otherwise VERGER_REGION, AWS_REGION, the profile's, eu-west-1.")
-@click.option("--dry-run", is_flag=True, help="Only print what would be sent.")
+@click.option(
+    "--ceiling-eur",
+    type=float,
+    show_default=f"{DEFAULT_CEILING_EUR:g} the first time",
+    help="The month's budget, in the currency of the bill: dollars, or euros in the Sovereign Cloud.",
+)
+@click.option("--vpc", "vpc_id", show_default="a small one is made", help="A VPC of your own.")
+@click.option("--subnet", "subnet_id", help="A public subnet of that VPC, with a route to an internet gateway.")
+@where
 def setup(  # noqa: PLR0913  (one argument for each option)
     *,
     mail: str | None,

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 console = Console(highlight=False)
 problems = Console(stderr=True, highlight=False)
+REGION = "VERGER_REGION, AWS_REGION, AWS_DEFAULT_REGION, the profile's, eu-west-1"  # the first of these that is there
 SHOWN = 3  # requests of one kind that a dry run prints in full
 
 
@@ -50,19 +51,23 @@ def tell(line: str) -> None:
     problems.print(line, markup=False, soft_wrap=True)
 
 
+region_option = click.option("--region", show_default=REGION, help="A region of the EU.")
+account_option = click.option(
+    "--account", envvar="VERGER_ACCOUNT", help="Twelve digits: refuse the credentials of any other."
+)
+project_option = click.option(
+    "--project",
+    envvar="VERGER_PROJECT",
+    default="verger",
+    show_default=True,
+    help="Begins the names of everything; a second foundation has a second project.",
+)
+dry_run_option = click.option("--dry-run", is_flag=True, help="Print what would be sent, and send nothing.")
+
+
 def where(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options that every command has: region, account, project, dry run."""
-    options = (
-        click.option(
-            "--region", help="A region of the EU [default: VERGER_REGION, AWS_REGION, the profile's, eu-west-1]."
-        ),
-        click.option("--account", envvar="VERGER_ACCOUNT", help="Twelve digits: refuse the credentials of any other."),
-        click.option(
-            "--project", envvar="VERGER_PROJECT", default="verger", show_default=True, help="Begins all names."
-        ),
-        click.option("--dry-run", is_flag=True, help="Print what would be sent, and send nothing."),
-    )
-    for option in reversed(options):
+    for option in (dry_run_option, project_option, account_option, region_option):
         command = option(command)
     return command
 
@@ -73,8 +78,19 @@ every_option = click.option(
 max_eur_option = click.option(
     "--max-eur", type=click.FloatRange(min=0, min_open=True), default=10.0, show_default=True, help="Ceiling in euros."
 )
-nodes_option = click.option("--nodes", type=click.IntRange(1, 50), default=2, show_default=True, help="Core nodes.")
-instance_option = click.option("--instance", default="m5.xlarge", show_default=True, help="Type of the nodes.")
+nodes_option = click.option(
+    "--nodes",
+    type=click.IntRange(1, 50),
+    default=2,
+    show_default=True,
+    help="Core nodes, or as many vCPUs of EMR Serverless.",
+)
+instance_option = click.option(
+    "--instance",
+    default="m5.xlarge",
+    show_default=True,
+    help="Type of the nodes; spot also takes others with as many vCPUs.",
+)
 yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
 
 

@@ -16,18 +16,38 @@ DEFAULTS = ServeOptions()
 @click.option("--host", default=DEFAULTS.host, show_default=True, help="Address to listen on.")
 @click.option("--port", type=int, default=DEFAULTS.port, show_default=True, help="0 takes any free one.")
 @click.option("--allow-remote", is_flag=True, help="Let --host be one that other machines reach, without encryption.")
-@click.option("--proxy", metavar="ADDRESS", help="Address of a reverse proxy whose X-Forwarded-For is believed.")
-@click.option("--workers", type=int, help="Processes that run the network.  [default: one for each core]")
-@click.option("--max-bytes", type=int, default=DEFAULTS.max_bytes, show_default=True, help="A larger photo is refused.")
 @click.option(
-    "--max-pixels", type=int, default=DEFAULTS.max_pixels, show_default=True, help="A photo of more is not decoded."
+    "--proxy",
+    metavar="ADDRESS",
+    show_default="nobody's",
+    help="Address of a reverse proxy whose X-Forwarded-For is believed.",
+)
+@click.option(
+    "--workers",
+    type=int,
+    show_default="one for each core",
+    help="Processes that run the network, one thread each.",
+)
+@click.option(
+    "--max-bytes",
+    type=int,
+    default=DEFAULTS.max_bytes,
+    show_default=True,
+    help="A larger upload is refused while it arrives.",
+)
+@click.option(
+    "--max-pixels",
+    type=int,
+    default=DEFAULTS.max_pixels,
+    show_default=True,
+    help="A photo of more pixels is not decoded.",
 )
 @click.option(
     "--photos-per-minute",
     type=int,
     default=DEFAULTS.photos_per_minute,
     show_default=True,
-    help="From one client; 0 sets no limit.",
+    help="From one client, after ten at once; 0 sets no limit.",
 )
 def serve(dest: str, *, workers: int | None, **given: bool | int | str | None) -> None:
     """Serve the phone page: a photo in, the name of the fruit and its card out.
