@@ -145,7 +145,7 @@ def test_a_run_learns_and_its_commands_answer(
     session = onnxruntime.InferenceSession(f"{out}/model/recogniser.onnx", providers=["CPUExecutionProvider"])
     from verger.image import decode
 
-    pixels = decode(Path(red).read_bytes(), 43, 1_000_000).pixels[None]  # 32 / 0.75
+    pixels = decode(Path(red).read_bytes(), 64, 1_000_000).pixels[None]  # twice 32
     probabilities, distance = session.run(["probabilities", "distance"], {"pixels": pixels})
     recogniser = Recogniser.from_bytes((tmp_path / "out/model/recogniser.npz").read_bytes())
     assert recogniser.labels == (("green",), ("red",))
