@@ -4,7 +4,8 @@
     python benchmarks/recogniser.py grocery PHOTOS --cache DIR
 
 `fruits`: PHOTOS holds KIND/VARIETY/*.jpg, as Fruits-360 does. The kind is predicted, tenths of the varieties are held
-out in turn. Nothing is chosen on these photos.
+out in turn. Choices are made on other divisions into tenths than the one that is reported, which is that of
+`verger evaluate`.
 
 `grocery`: PHOTOS is the GroceryStoreDataset: fitted on fruit and vegetables of `train`, judged on `validation`, photos
 of other shops. Each fine label's validation photos, in the order of their names, are cut into two halves: choices are
@@ -30,68 +31,82 @@ from PIL import Image, ImageDraw, ImageFont
 
 from verger.backbone import load_backbone
 from verger.evaluation import Judged, measure
-from verger.holding_out import Protocol, judge_held_out
+from verger.holding_out import Protocol, divide, fit_without
 from verger.image import decode
+from verger.labels import folder_of, label_path
 from verger.learning import LabelledPhoto, fit_recogniser
 from verger.network import Backbone, Network
-from verger.projection import Statistics, fit_projection
-from verger.recogniser import Recogniser
+from verger.projection import Projection, Statistics, fit_projection
+from verger.recogniser import Recogniser, softmax
+from verger.recogniser_graph import SHARPNESS
 
 MAX_PIXELS, GROUP = 64_000_000, 32
-CENTRE = 0.75  # share of a side that a crop keeps
+KEPT = {"middle": 0.75, "half": 0.5}  # share of a side that these views keep
 Vectors = NDArray[np.float32]
+Fit = tuple[int, Projection, Recogniser]  # what was fitted without a fold, and the fold's number
 LITE0, MOBILENET = "efficientnet_lite0", "mobilenet_v2"
 _network: dict[str, Network] = {}
 
 
 class View(NamedTuple):
-    """One way to look at a photo: with which network, at which side in pixels, whole, mirrored or its middle."""
+    """One way to look at a photo: with which network, at which side in pixels, and at what of it.
+
+    Kinds: "whole", "mirror" (all of it, mirrored), "middle" (three quarters of each side), "half" (half of each side,
+    mirrored).
+    """
 
     network: str = LITE0
     side: int = 224
     kind: str = "whole"
 
 
-WHOLE, MIRROR, MIDDLE, LARGE = View(), View(kind="mirror"), View(kind="middle"), View(side=288)
+WHOLE, MIRROR, MIDDLE, HALF, LARGE = View(), View(kind="mirror"), View(kind="middle"), View(kind="half"), View(side=288)
 
 
 class Step(NamedTuple):
-    """One row: how photos are looked at when fitting (each view a photo of its own), and when asking (averaged)."""
+    """One row: how photos are looked at when fitting (each view a photo of its own), and when asking."""
 
     name: str
-    fit: tuple[View, ...]
-    ask: tuple[View, ...]
+    fit: tuple[View, ...] = (WHOLE,)
+    ask: tuple[View, ...] = (WHOLE,)
     components: int = 128
+    sharpness: float = 0.0  # views count the less the further they are from everything known; 0: all the same
 
 
 GROCERY = (
-    Step("whole photo", (WHOLE,), (WHOLE,)),
-    Step("ask mirrored too", (WHOLE,), (WHOLE, MIRROR)),
-    Step("64 components, ask mirrored too", (WHOLE,), (WHOLE, MIRROR), 64),
-    Step("256 components, ask mirrored too", (WHOLE,), (WHOLE, MIRROR), 256),
-    Step("288 pixels (`--image-size 288`)", (LARGE,), (LARGE,)),
-    Step("the middle alone", (MIDDLE,), (MIDDLE,)),
-    Step("fit whole, ask whole, mirrored and middle (what Verger does)", (WHOLE,), (WHOLE, MIRROR, MIDDLE)),
-    Step("fit and ask whole and middle", (WHOLE, MIDDLE), (WHOLE, MIDDLE)),
-    Step("fit 288 and middle, ask these and mirrored", (LARGE, MIDDLE), (LARGE, MIDDLE, MIRROR)),
+    Step("whole photo"),
+    Step("ask mirrored too", ask=(WHOLE, MIRROR)),
+    Step("ask the middle too", ask=(WHOLE, MIDDLE)),
+    Step("ask whole, mirrored and middle", ask=(WHOLE, MIRROR, MIDDLE)),
+    Step("ask whole and half, both the same", ask=(WHOLE, HALF)),
+    Step("ask whole and half (what Verger does)", ask=(WHOLE, HALF), sharpness=SHARPNESS),
+    Step("the same, half as sharp", ask=(WHOLE, HALF), sharpness=SHARPNESS / 2),
+    Step("the same, twice as sharp", ask=(WHOLE, HALF), sharpness=SHARPNESS * 2),
+    Step("64 components", ask=(WHOLE, HALF), components=64, sharpness=SHARPNESS),
+    Step("256 components", ask=(WHOLE, HALF), components=256, sharpness=SHARPNESS),
+    Step("288 pixels (`--image-size 288`), ask whole", (LARGE,), (LARGE,)),
+    Step("fit and ask the middle alone", (MIDDLE,), (MIDDLE,)),
+    Step("fit and ask whole and half", (WHOLE, HALF), (WHOLE, HALF), sharpness=SHARPNESS),
 )
 FRUITS = (
-    Step("whole photo", (WHOLE,), (WHOLE,)),
+    Step("whole photo"),
+    Step("ask mirrored too", ask=(WHOLE, MIRROR)),
+    Step("ask whole, mirrored and middle", ask=(WHOLE, MIRROR, MIDDLE)),
+    Step("ask whole and half, both the same", ask=(WHOLE, HALF)),
+    Step("ask whole and half (what Verger does)", ask=(WHOLE, HALF), sharpness=SHARPNESS),
+    Step("the same, half as sharp", ask=(WHOLE, HALF), sharpness=SHARPNESS / 2),
+    Step("the same, twice as sharp", ask=(WHOLE, HALF), sharpness=SHARPNESS * 2),
     Step("MobileNetV2", (View(MOBILENET),), (View(MOBILENET),)),
-    Step("vectors of both mirror images averaged", (WHOLE, MIRROR), (WHOLE, MIRROR)),
+    Step("256 components", components=256),
     Step("288 pixels", (LARGE,), (LARGE,)),
-    Step("the middle alone", (MIDDLE,), (MIDDLE,)),
-    Step("whole and middle averaged", (WHOLE, MIDDLE), (WHOLE, MIDDLE)),
 )
 
 
 def pixels(content: bytes, view: View) -> NDArray[np.uint8]:
-    if view.kind != "middle":
-        whole = decode(content, view.side, MAX_PIXELS).pixels
-        return whole[:, ::-1] if view.kind == "mirror" else whole
-    large = round(view.side / CENTRE)
+    large = round(view.side / KEPT.get(view.kind, 1.0))
     start = (large - view.side) // 2
-    return decode(content, large, MAX_PIXELS).pixels[start : start + view.side, start : start + view.side]
+    seen = decode(content, large, MAX_PIXELS).pixels[start : start + view.side, start : start + view.side]
+    return seen[:, ::-1] if view.kind in ("mirror", "half") else seen
 
 
 def embed_group(job: tuple[Backbone, View, Sequence[bytes]]) -> Vectors:
@@ -129,15 +144,60 @@ def grouped(contents: Iterator[bytes]) -> Iterator[list[bytes]]:
         yield group
 
 
+def look(
+    recogniser: Recogniser, projection: Projection, views: Sequence[Vectors], sharpness: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Vectors (n, d) of each view → probabilities (n, c) and distances (n,), as `recogniser.onnx` gives them."""
+    components = [projection.apply(view) for view in views]
+    residuals = [projection.residuals(view, its) for view, its in zip(views, components, strict=True)]
+    far = np.stack([recogniser.distances(*both) for both in zip(components, residuals, strict=True)])  # (views, n)
+    shares = softmax(-sharpness * far.T).T
+    scores = sum(share[:, None] * recogniser.scores(its) for share, its in zip(shares, components, strict=True))
+    return softmax(scores / recogniser.temperature), (shares * far).sum(axis=0)
+
+
 def fruits(a: argparse.Namespace) -> Iterator[dict[str, Any]]:
     files = sorted(a.photos.glob("*/*/*.jpg"))[:: a.every]
     paths = [str(file.relative_to(a.photos)) for file in files]
-    order = sorted(range(len(paths)), key=paths.__getitem__)
+    fitted: dict[Any, list[Fit]] = {}
     for step in FRUITS:
         views = [embed(f"fruits{a.every}", files, view, a) for view in step.ask]
-        mean = np.mean(views, axis=0).astype(np.float32)[order]
-        protocol = Protocol(label_level=2, hold_out_level=1, components=step.components)
-        yield {"step": step.name} | measure(judge_held_out(mean, [paths[i] for i in order], protocol))
+        rows = []
+        for seed in range(a.divisions):
+            protocol = Protocol(label_level=2, hold_out_level=1, components=step.components, seed=seed)
+            if (step.fit, protocol) not in fitted:
+                (vectors,) = (embed(f"fruits{a.every}", files, view, a) for view in step.fit)
+                fitted[step.fit, protocol] = list(fit_without(vectors, *folders_and_folds(paths, protocol), protocol))
+            rows.append(held_out(fitted[step.fit, protocol], views, paths, step, protocol))
+        means = np.array([row["folds"]["mean"] for row in rows])
+        others = {"others_mean": means[1:].mean(), "others_deviation": means[1:].std()} if len(means) > 1 else {}
+        yield {"step": step.name} | rows[0] | {name: round(float(its), 4) for name, its in others.items()}
+
+
+def folders_and_folds(paths: Sequence[str], protocol: Protocol) -> tuple[list[str], NDArray[np.int64]]:
+    """The folder of each photo, and in which tenth it is held out."""
+    folders = [folder_of(path) for path in paths]
+    fold_of = divide(sorted(set(folders)), protocol)
+    return folders, np.array([fold_of[name] for name in folders])
+
+
+def held_out(
+    fitted: Sequence[Fit], views: Sequence[Vectors], paths: Sequence[str], step: Step, protocol: Protocol
+) -> dict[str, Any]:
+    """The figures of one division into tenths of the varieties; `verger evaluate` divides them as seed 0 does."""
+    folders, folds = folders_and_folds(paths, protocol)
+    kinds = [label_path(name, protocol.label_level, "") for name in folders]
+    labels = sorted(set(kinds))
+    probabilities = np.zeros((len(paths), len(labels)))
+    answers: list[Any] = [None] * len(paths)
+    for fold, projection, recogniser in fitted:
+        held = np.flatnonzero(folds == fold)
+        assert list(recogniser.labels) == labels
+        probabilities[held], distances = look(recogniser, projection, [view[held] for view in views], step.sharpness)
+        for i, answer in zip(held, recogniser.answers(probabilities[held], distances), strict=True):
+            answers[i] = answer
+    truth = np.array([labels.index(kind) for kind in kinds])
+    return measure(Judged(tuple(labels), paths, truth, probabilities, answers, folds))
 
 
 class Grocery(NamedTuple):
@@ -172,24 +232,21 @@ def grocery(a: argparse.Namespace) -> Iterator[dict[str, Any]]:
     folders = photos.fine[photos.fitted].tolist()
     for step in GROCERY:
         looked = {view: embed("grocery", photos.files, view, a) for view in {*step.fit, *step.ask}}
-        odd_views = [embed("strangers", odd, view, a) for view in step.ask]
         fitting = np.concatenate([looked[view][photos.fitted] for view in step.fit])
         statistics = Statistics.of(fitting, folders * len(step.fit))
         projection = fit_projection(statistics, step.components)
-        # Temperature and threshold come from photos as they are asked about.
-        asked = np.mean([looked[view] for view in step.ask], axis=0)
-        sample = [LabelledPhoto(name, v) for name, v in zip(folders, asked[photos.fitted], strict=True)]
+        sample = [LabelledPhoto(name, v) for name, v in zip(folders * len(step.fit), fitting, strict=True)]
+        sample = sorted(sample, key=lambda photo: photo.folder)  # neighbours stay neighbours
         learnt = fit_recogniser(statistics, projection, {name: (name,) for name in set(folders)}, sample)
         assert learnt
         recogniser = learnt.recogniser
-        components = projection.apply(asked)
-        distances = recogniser.distances(components, projection.residuals(asked, components))
-        odd_asked = np.mean(odd_views, axis=0)
-        odd_at = projection.apply(odd_asked)
-        odd_distances = recogniser.distances(odd_at, projection.residuals(odd_asked, odd_at))
+        views = [looked[view] for view in step.ask]
+        probabilities, distances = look(recogniser, projection, views, step.sharpness)
+        odd_views = [embed("strangers", odd, view, a) for view in step.ask]
+        _, odd_distances = look(recogniser, projection, odd_views, step.sharpness)
         row: dict[str, Any] = {"step": step.name}
         for name, known, packages in zip(("chosen on", "reported on"), photos.halves, photos.packages, strict=True):
-            row[name] = judge(photos, recogniser, components, known)
+            row[name] = judge(photos, recogniser, probabilities[known], known)
             alarm = np.quantile(distances[known], 0.95)  # 5 % false alarms in these very shops
             found = {"packages": distances[packages]}
             found |= {kind: odd_distances[np.array(kinds) == kind] for kind in dict.fromkeys(kinds)}
@@ -199,9 +256,10 @@ def grocery(a: argparse.Namespace) -> Iterator[dict[str, Any]]:
         yield row
 
 
-def judge(photos: Grocery, recogniser: Recogniser, components: Vectors, known: NDArray[np.bool_]) -> dict[str, Any]:
+def judge(
+    photos: Grocery, recogniser: Recogniser, probabilities: NDArray[np.float64], known: NDArray[np.bool_]
+) -> dict[str, Any]:
     labels = np.array([path[0] for path in recogniser.labels])
-    probabilities = recogniser.probabilities(components[known])
     coarse_of = dict(zip(photos.fine, photos.coarse, strict=True))
     coarse = np.array([coarse_of[label] for label in labels])
     names = np.unique(coarse)
@@ -273,6 +331,7 @@ def main() -> None:
     parser.add_argument(
         "--every", type=int, default=4, help="fruits: every so many photos; neighbours are almost alike"
     )
+    parser.add_argument("--divisions", type=int, default=5, help="fruits: the one that is reported, and others")
     parser.add_argument("--strangers", type=int, default=60, help="grocery: how many of each odd kind are rendered")
     a = parser.parse_args()
     for row in fruits(a) if a.what == "fruits" else grocery(a):

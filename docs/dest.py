@@ -26,8 +26,9 @@ FILES: Mapping[str, str] = {
     EMBEDDER: "network and projection in one: pixels, uint8 (n, size, size, 3) → components; not for Keras networks",
     INT8_NETWORK: "with `--precision int8`: the network as it was calibrated; later runs use the same",
     RECOGNISER: "labels, and what scores them; where there are two labels of five photos or more",
-    RECOGNISER_GRAPH: "network, projection and recogniser in one: pixels, uint8 (n, 299, 299, 3) for "
-    "`--image-size 224` → `probabilities` (n, labels) and `distance` (n,), above 1 for what is unknown",
+    RECOGNISER_GRAPH: "network, projection and recogniser in one: pixels, uint8 (n, 448, 448, 3) for "
+    "`--image-size 224` → `probabilities` (n, labels) and `distance` (n,), above 1 for what is unknown; its property "
+    "`verger.labels` names the labels",
     GALLERY: "three thumbnails of each label, as look-alikes",
     "report.html": "one file to look at; opens without a network",
     manifest.NAME: "what happened; written last: a folder without it is an unfinished run",

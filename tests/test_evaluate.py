@@ -129,7 +129,7 @@ def of_graph_alone(out: str, red: str) -> tuple[float, float]:
     from verger.image import decode
 
     session = onnxruntime.InferenceSession(f"{out}/model/recogniser.onnx", providers=["CPUExecutionProvider"])
-    pixels = decode(Path(red).read_bytes(), 43, 1_000_000).pixels[None]  # 32 / 0.75
+    pixels = decode(Path(red).read_bytes(), 64, 1_000_000).pixels[None]  # twice 32
     probabilities, distance = session.run(["probabilities", "distance"], {"pixels": pixels})
     recogniser = Recogniser.from_bytes(Path(out, "model/recogniser.npz").read_bytes())
     assert recogniser.labels == (("green",), ("red",))

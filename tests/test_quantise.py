@@ -119,6 +119,17 @@ def test_other_photos_give_another_fingerprint(lite0, int8, calibration):
     assert quantise(lite0, calibration[::2]).fingerprint != int8.fingerprint
 
 
+def test_a_graph_that_looks_at_each_photo_twice_is_calibrated_like_one_that_looks_once(lite0, int8, calibration):
+    model = onnx.load_model_from_string(lite0.graph)
+    for node in model.graph.node:
+        node.input[:] = ["twice" if name == "pixels" else name for name in node.input]
+    model.graph.node.insert(0, helper.make_node("Concat", ["pixels", "pixels"], ["twice"], axis=0))
+    twice = quantise(replace(lite0, graph=model.SerializeToString()), calibration)
+    session = onnxruntime.InferenceSession(twice.graph, providers=["CPUExecutionProvider"])
+    vectors = session.run(["vector"], {"pixels": orchard(2)[:1]})[0]
+    np.testing.assert_allclose(vectors[:1], int8.load()(orchard(2)[:1]), atol=1e-3)
+
+
 def test_quantising_prints_nothing_and_leaves_logging_alone(lite0, calibration, capfd):
     handlers, disabled = list(logging.root.handlers), logging.root.manager.disable
     quantise(lite0, calibration[:1])

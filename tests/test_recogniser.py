@@ -1,5 +1,6 @@
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -12,7 +13,7 @@ from sklearn.covariance import OAS
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from verger.confidence import fit_temperature, fit_threshold
-from verger.discriminant import Discriminant, FolderStatistics, fit_discriminant, oas_shrinkage
+from verger.discriminant import Discriminant, FolderStatistics, elsewhere, fit_discriminant, oas_shrinkage
 from verger.errors import SettingError
 from verger.evaluation import measure
 from verger.gallery import choose_photos, gallery_bytes, read_gallery
@@ -20,8 +21,8 @@ from verger.labels import label_path
 from verger.learning import LabelledPhoto, fit_recogniser
 from verger.photos import Photos
 from verger.projection import Projection, Statistics, fit_projection
-from verger.recogniser import Recogniser
-from verger.recogniser_graph import recogniser_graph, shrinking_weights
+from verger.recogniser import Recogniser, softmax
+from verger.recogniser_graph import SHARPNESS, recogniser_graph, shrinking_weights
 
 LENGTH, KINDS, VARIETIES, EACH = 20, 3, 12, 30
 FOLDERS = [f"kind{i % KINDS}/variety{i:02}" for i in range(KINDS * VARIETIES)]
@@ -79,11 +80,11 @@ def test_what_is_held_out_are_whole_folders_only_where_every_label_has_several()
 
 @pytest.mark.parametrize("solver", ["lsqr", "eigen"])
 @pytest.mark.parametrize("level", [1, 2])
-def test_one_pass_over_blocks_gives_scikit_learns_discriminant(solver: str, level: int) -> None:
+def test_means_taken_at_their_word_give_scikit_learns_discriminant(solver: str, level: int) -> None:
     vectors, folders = orchard()
     statistics = gathered(vectors, folders)
     projection = fit_projection(statistics, 8)
-    ours = fit_discriminant(FolderStatistics.of(statistics, projection, labelled(FOLDERS, level)))
+    ours = fit_discriminant(FolderStatistics.of(statistics, projection, labelled(FOLDERS, level)), places=1e12)
     names = ["/".join(label_path(name, level, "photos")) for name in folders]
     theirs = LinearDiscriminantAnalysis(solver=solver, shrinkage=ours.shrinkage, priors=None)
     components = (vectors.astype(np.float64) - projection.mean) @ projection.components
@@ -95,6 +96,27 @@ def test_one_pass_over_blocks_gives_scikit_learns_discriminant(solver: str, leve
     assert np.abs(difference).max() < 1e-6 * np.abs(scores).max()
     np.testing.assert_allclose(np.linalg.inv(ours.covariance) @ theirs.covariance_ if solver == "lsqr" else np.eye(8),
                                np.eye(8), atol=1e-6)  # fmt: skip
+
+
+def test_means_fall_back_as_bayes_says() -> None:
+    """The known posterior of a normal mean: seen in two places, with a normal prior over the classes."""
+    rng = np.random.default_rng(0)
+    means, within = rng.normal(size=(5, 3)) * [3, 1, 0.1], np.cov(rng.normal(size=(3, 20)))
+    between = np.cov(means.T, bias=True)
+    gain = 2 * between @ np.linalg.inv(2 * between + within)
+    expected, scatter = elsewhere(means, within, places=2)
+    np.testing.assert_allclose(expected, means.mean(axis=0) + (means - means.mean(axis=0)) @ gain.T, rtol=1e-9)
+    np.testing.assert_allclose(scatter, within + between - gain @ between, rtol=1e-9)
+
+
+def test_a_label_with_more_folders_is_taken_more_at_its_word() -> None:
+    def spread(folders_each: int) -> float:
+        labels = tuple((f"kind{i % 4}",) for i in range(4 * folders_each))
+        means = np.repeat(np.eye(4)[None], folders_each, axis=0).reshape(-1, 4)
+        fit = fit_discriminant(FolderStatistics(labels, np.full(len(labels), 9.0), means, np.eye(4)))
+        return float(np.ptp(fit.means))
+
+    assert spread(1) < spread(3) < spread(30) < 1
 
 
 def test_the_shrinkage_is_scikit_learns_oas() -> None:
@@ -217,7 +239,7 @@ def test_it_is_saved_and_read_without_pickle() -> None:
 
 def lopsided() -> tuple[bytes, np.ndarray]:
     """A network that sees left and right differently: a product of the pixels with a matrix."""
-    matrix = np.random.default_rng(2).normal(size=(8 * 8 * 3, LENGTH)).astype(np.float32) / 255
+    matrix = np.random.default_rng(2).normal(size=(8 * 8 * 3, LENGTH)).astype(np.float32) / 1000
     nodes = [
         helper.make_node("Cast", ["pixels"], ["floats"], to=TensorProto.FLOAT),
         helper.make_node("Flatten", ["floats"], ["flat"], axis=1),
@@ -238,7 +260,7 @@ def shrunk(pixels: np.ndarray, side: int) -> np.ndarray:
 
 
 def test_photos_are_shrunk_as_pillow_does_it() -> None:
-    pixels = np.random.default_rng(3).integers(0, 256, (1, 299, 299, 3), dtype=np.uint8)
+    pixels = np.random.default_rng(3).integers(0, 256, (1, 448, 448, 3), dtype=np.uint8)
     pillow = np.asarray(Image.fromarray(pixels[0]).resize((224, 224), Image.Resampling.BILINEAR))
     assert np.abs(shrunk(pixels, 224)[0].astype(int) - pillow).max() <= 1
 
@@ -246,18 +268,26 @@ def test_photos_are_shrunk_as_pillow_does_it() -> None:
 def test_the_onnx_graph_looks_at_all_views_and_gives_the_same_numbers() -> None:
     projection, recogniser = fitted(level=1)
     graph, matrix = lopsided()
+    pixels = np.random.default_rng(3).integers(0, 256, (5, 16, 16, 3), dtype=np.uint8)
+    looks = (shrunk(pixels, 8), pixels[:, 4:12, 4:12][:, :, ::-1])  # whole, and the inner half mirrored
+    vectors = [look.reshape(5, -1).astype(np.float64) @ matrix for look in looks]
+    components = [projection.apply(some) for some in vectors]
+    far = np.stack(
+        [recogniser.distances(z, projection.residuals(x, z)) for x, z in zip(vectors, components, strict=True)]
+    )
+    mean = float(far.mean())
+    far /= mean
+    shares = softmax(-SHARPNESS * far.T).T
+    assert 0.01 < shares.min() < 0.4
+    scores = sum(share[:, None] * recogniser.scores(z) for share, z in zip(shares, components, strict=True))
+    # Numbers that show every term: photos near what is known, and sure of nothing.
+    recogniser = replace(recogniser, threshold=recogniser.threshold * mean, temperature=float(np.std(scores)))
     fused = recogniser_graph(graph, projection, recogniser)
     onnx.checker.check_model(onnx.ModelProto.FromString(fused))
-    pixels = np.random.default_rng(3).integers(0, 256, (5, 11, 11, 3), dtype=np.uint8)
-    whole = shrunk(pixels, 8)
-    views = [view.reshape(5, -1).astype(np.float64) for view in (whole, whole[:, :, ::-1], pixels[:, 1:9, 1:9])]
-    vectors = sum(views) @ matrix / 3
-    components = projection.apply(vectors)
     session = onnxruntime.InferenceSession(fused, providers=["CPUExecutionProvider"])
     probabilities, distances = session.run(["probabilities", "distance"], {"pixels": pixels})
-    np.testing.assert_allclose(probabilities, recogniser.probabilities(components), atol=1e-4)
-    expected = recogniser.distances(components, projection.residuals(vectors, components))
-    np.testing.assert_allclose(distances, expected, rtol=1e-4)
+    np.testing.assert_allclose(probabilities, softmax(scores / recogniser.temperature), atol=1e-3)
+    np.testing.assert_allclose(distances, (shares * far).sum(axis=0), rtol=1e-3)
 
 
 def test_the_gallery_keeps_three_pictures_of_each_label() -> None:

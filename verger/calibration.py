@@ -11,7 +11,7 @@ from verger.image import decode
 from verger.network import Backbone
 from verger.photos import Photo
 from verger.reading import read_ahead, read_photo
-from verger.settings import Settings
+from verger.settings import Limits, Settings
 from verger.storage import Place
 
 CALIBRATION_PHOTOS = 64  # more of them did not change the recognition of held-out varieties
@@ -44,7 +44,8 @@ def to_int8(backbone: Backbone, places: tuple[Place, Place], photos: Sequence[Ph
             kept = dest.read(INT8_NETWORK)
             if {MADE_OF: backbone.fingerprint} == _properties(kept):
                 return int8_backbone(backbone, kept)
-    model = ModelProto.FromString(quantise(backbone, _pixels(source, photos, settings)).graph)
+    pixels = calibration_pixels(source, photos, settings.image_size, settings.limits)
+    model = ModelProto.FromString(quantise(backbone, pixels).graph)
     helper.set_model_props(model, {MADE_OF: backbone.fingerprint})
     return int8_backbone(backbone, model.SerializeToString())
 
@@ -68,9 +69,8 @@ def _properties(graph: bytes) -> dict[str, str]:
         return {}
 
 
-def _pixels(source: Place, photos: Sequence[Photo], settings: Settings) -> NDArray[np.uint8]:
-    """Up to CALIBRATION_PHOTOS photos, evenly spaced over the listing, uint8 (n, side, side, 3)."""
-    side, limits = settings.image_size, settings.limits
+def calibration_pixels(source: Place, photos: Sequence[Photo], side: int, limits: Limits) -> NDArray[np.uint8]:
+    """Up to CALIBRATION_PHOTOS photos that can be read, evenly spaced over the listing, uint8 (n, side, side, 3)."""
     every = max(1, len(photos) // CALIBRATION_PHOTOS)
     chosen = photos[::every][:CALIBRATION_PHOTOS]
     decoded = []

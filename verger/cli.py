@@ -16,14 +16,14 @@ from verger.cli_fetch import fetch
 from verger.cli_recogniser import evaluate, recognise
 from verger.cli_settings import read_config, settings_options
 from verger.cloud.cli import cloud
-from verger.errors import VergerError
+from verger.errors import SettingError, VergerError
 from verger.explore.command import explore
-from verger.export import export_components
+from verger.export import export_components, export_recogniser
 from verger.forget import forget as forget_photos
 from verger.manifest import read_manifest
 from verger.pipeline import run as run_pipeline
 from verger.sample import write_sample
-from verger.settings import Settings
+from verger.settings import PRECISIONS, Settings
 from verger.stages import Stages
 from verger.storage import open_place
 from verger.terminal import TerminalDisplay
@@ -130,15 +130,27 @@ def show(dest: str, *, as_json: bool) -> None:
 @cli.command()
 @click.argument("dest")
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
-def export(dest: str, file: Path) -> None:
-    """Write the components of a finished run as CSV: path, label, c1, c2, …
+@click.option("--precision", type=click.Choice(PRECISIONS), help="Of the network in FILE.onnx.  [default: the run's]")
+@click.option("--photos", metavar="SOURCE", help="Photos to calibrate int8 on.  [default: those of the run]")
+def export(dest: str, file: Path, precision: str | None, photos: str | None) -> None:
+    """Write what a finished run made to one FILE, by its ending.
+
+    FILE.csv: the components, as path, label, c1, c2, … FILE.onnx: network, projection and recogniser in one graph, from
+    pixels to probabilities, for any ONNX runtime; in int8 it has a third of the size, and is faster.
 
     \b
     Example:
         verger export out components.csv
+        verger export out robot.onnx --precision int8
     """
-    count = export_components(open_place(dest), file)
-    console.print(f"{count:,} photos in {file}")
+    place = open_place(dest)
+    if file.suffix.lower() == ".onnx":
+        size = export_recogniser(place, file, precision, photos)
+        console.print(f"{size / 1e6:.1f} MB in {file}")
+    elif precision or photos:
+        raise SettingError("FILE.onnx, with --precision or --photos", str(file), "Name FILE.onnx, or leave these out.")
+    else:
+        console.print(f"{export_components(place, file):,} photos in {file}")
 
 
 @cli.command()

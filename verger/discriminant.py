@@ -4,6 +4,11 @@ R. A. Fisher, "The Use of Multiple Measurements in Taxonomic Problems", Annals o
 classes. The covariance is shrunk towards a multiple of the identity by as much as OAS says: Y. Chen, A. Wiesel,
 Y. C. Eldar and A. O. Hero, "Shrinkage Algorithms for MMSE Covariance Estimation", IEEE Transactions on Signal
 Processing 58(10), 2010, arXiv:0907.4698. OAS needs two traces of the covariance and no second look at the photos.
+
+Means are not taken at their word. The photos of one folder were taken in one place, on one day: together they are one
+observation of what their label looks like elsewhere. Means are expected to fall back towards their own mean by as much
+as so few observations leave open, and to be that uncertain: S. Ioffe, "Probabilistic Linear Discriminant Analysis",
+ECCV 2006, with the folders of a label as its examples.
 """
 
 from collections.abc import Mapping
@@ -55,8 +60,8 @@ class Discriminant:
     """Components (n, k) → scores (n, c): logarithms of the classes' densities, up to a constant."""
 
     classes: tuple[LabelPath, ...]
-    means: Floats  # (c, k)
-    covariance: Floats  # (k, k), within classes, shrunk
+    means: Floats  # (c, k), as expected in other places
+    covariance: Floats  # (k, k), about these means, in other places
     shrinkage: float  # in [0, 1]
     coefficients: Floats  # (k, c)
     intercepts: Floats  # (c,)
@@ -81,19 +86,41 @@ def oas_shrinkage(covariance: Floats, count: float) -> float:
     return 1.0 if divisor <= 0 else min(1.0, (mean_square + square_mean) / divisor)
 
 
-def fit_discriminant(statistics: FolderStatistics) -> Discriminant:
-    """Fisher's discriminant, in closed form."""
+def fit_discriminant(statistics: FolderStatistics, places: float | None = None) -> Discriminant:
+    """Fisher's discriminant, in closed form, for photos of other places than these.
+
+    Args:
+        statistics: of the components.
+        places: in how many each class was seen; by default the harmonic mean of the classes' numbers of folders, since
+            with one number for all classes scores stay linear. The more, the more means are taken at their word.
+    """
     counts = statistics.counts
     classes = tuple(sorted(set(statistics.labels)))
     number = {label: i for i, label in enumerate(classes)}
     index = np.array([number[label] for label in statistics.labels])
     members = np.zeros((len(classes), len(counts)))
     members[index, np.arange(len(counts))] = counts / np.bincount(index, counts)[index]
-    means = members @ statistics.means
+    means: Floats = members @ statistics.means
     apart = (statistics.means - means[index]) * np.sqrt(counts / counts.sum())[:, None]
     covariance = statistics.within + apart.T @ apart
     shrinkage = oas_shrinkage(covariance, counts.sum())
     identity = np.trace(covariance) / len(covariance) * np.eye(len(covariance))
     shrunk = (1 - shrinkage) * covariance + shrinkage * identity
-    coefficients = np.linalg.solve(shrunk, means.T)
-    return Discriminant(classes, means, shrunk, shrinkage, coefficients, -0.5 * (means.T * coefficients).sum(axis=0))
+    means, expected = elsewhere(means, shrunk, places or float(1 / np.mean(1 / np.bincount(index))))
+    coefficients: Floats = np.linalg.solve(expected, means.T).astype(np.float64)
+    intercepts: Floats = -0.5 * (means.T * coefficients).sum(axis=0)
+    return Discriminant(classes, means, expected, shrinkage, coefficients, intercepts)
+
+
+def elsewhere(means: Floats, within: Floats, places: float) -> tuple[Floats, Floats]:
+    """Where each class's photos of another place are expected (c, k), and how they scatter about that (k, k).
+
+    Args:
+        means: of the classes (c, k), each seen in so many places.
+        within: covariance (k, k) about them.
+        places: a number above zero.
+    """
+    centred = means - means.mean(axis=0)
+    between = centred.T @ centred / len(means)
+    falling_back = centred @ np.linalg.solve(within + places * between, within)  # (c, k)
+    return means - falling_back, within + centred.T @ falling_back / len(means)

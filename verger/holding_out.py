@@ -87,7 +87,7 @@ def judge_held_out(vectors: Vectors, paths: Sequence[str], protocol: Protocol) -
     truth = np.array([number[label_path(name, protocol.label_level, protocol.source)] for name in folders])
     probabilities = np.zeros((len(paths), len(labels)))
     answers: list[Any] = [None] * len(paths)
-    for fold, projection, recogniser in _fits(vectors, folders, folds, protocol):
+    for fold, projection, recogniser in fit_without(vectors, folders, folds, protocol):
         held = np.flatnonzero(folds == fold)
         components = projection.apply(vectors[held])
         columns = np.array([number[label] for label in recogniser.labels])
@@ -99,10 +99,10 @@ def judge_held_out(vectors: Vectors, paths: Sequence[str], protocol: Protocol) -
     return Judged(tuple(labels), paths, truth, probabilities, answers, folds)
 
 
-def _fits(
+def fit_without(
     vectors: Vectors, folders: Sequence[str], folds: NDArray[np.int64], protocol: Protocol
 ) -> Iterator[tuple[int, Projection, Recogniser]]:
-    """For each fold what is fitted on all the others."""
+    """For each fold its number, and what is fitted on all the others."""
     names = np.array(folders, dtype=object)
     parts = {int(fold): Statistics.of(vectors[folds == fold], names[folds == fold]) for fold in np.unique(folds)}
     label_of = {name: label_path(name, protocol.label_level, protocol.source) for name in set(folders)}

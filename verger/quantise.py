@@ -41,7 +41,6 @@ _ERRORS = (
     ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError, ValueError,
 )  # fmt: skip
 
-
 # A tensor on all calibration photos: lowest value, highest value, and what it is on average, with a batch of one.
 _Observed = tuple[np.float32, np.float32, NDArray[np.float32]]
 
@@ -164,7 +163,8 @@ def _observe(model: ModelProto, nodes: Sequence[NodeProto], photos: NDArray[np.u
         if not np.isfinite([low, high]).all():
             raise ValueError("it answers with inf or nan")
         total = [before + values.sum(axis=0, keepdims=True) for before, values in zip(total, answers, strict=True)]
-    means = [(each / len(photos)).astype(np.float32) for each in total]
+    looks = len(photos) * (len(answers[0]) // len(photos[start:]))  # a graph may look at each photo several times
+    means = [(each / looks).astype(np.float32) for each in total]
     return dict(zip(names, zip(low.astype(np.float32), high.astype(np.float32), means, strict=True), strict=True))
 
 

@@ -6,6 +6,7 @@ the same numbers.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +38,7 @@ class Recognition:
         return int(self.session.get_inputs()[0].shape[1])
 
     def answer(self, photos: Sequence[bytes], limits: Limits) -> list[Answer | PhotoError]:
-        """What each photo shows, or why it cannot be read. Each is looked at whole, mirrored, and nearer by."""
+        """What each photo shows, or why it cannot be read. Each is looked at whole, and from nearer by."""
         answers: list[Answer | PhotoError] = []
         for start in range(0, len(photos), PHOTOS_AT_ONCE):
             some = [self.pixels(content, limits) for content in photos[start : start + PHOTOS_AT_ONCE]]
@@ -77,18 +78,26 @@ def load(dest: Place) -> Recognition:
         SettingError: there is no finished run in DEST, or it has no recogniser.
     """
     manifest = read_manifest(dest)
-    recogniser = read_recogniser(dest)
-    try:
-        graph = dest.read(RECOGNISER_GRAPH)
-    except FileNotFoundError as error:
-        network = f"{dest.uri}, whose network runs on {manifest['backbone']['engine']}"
-        advice = "Run with --engine onnx; export a network from a .keras file to ONNX first."
-        raise SettingError("a run whose network runs on ONNX", network, advice) from error
+    recogniser, graph = read_recogniser(dest), read_graph(dest, manifest)
     try:
         gallery = read_gallery(dest.read(GALLERY))
     except FileNotFoundError:
         gallery = {}
     return Recognition(recogniser, open_session(graph), gallery)
+
+
+def read_graph(dest: Place, manifest: Mapping[str, Any]) -> bytes:
+    """`recogniser.onnx` of a finished run that has a recogniser.
+
+    Raises:
+        SettingError: its network has no ONNX form.
+    """
+    try:
+        return dest.read(RECOGNISER_GRAPH)
+    except FileNotFoundError as error:
+        network = f"{dest.uri}, whose network runs on {manifest['backbone']['engine']}"
+        advice = "Run with --engine onnx; export a network from a .keras file to ONNX first."
+        raise SettingError("a run whose network runs on ONNX", network, advice) from error
 
 
 def read_recogniser(dest: Place) -> Recogniser:
