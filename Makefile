@@ -3,6 +3,10 @@ SHELL := /bin/bash
 PHOTOS ?= demo/orchard
 OUT ?= demo/out
 BENCH ?=
+# Tests wait as much as they compute, so two processes share them, file by file. docs/decisions/0042 has the figures.
+WORKERS ?= 2
+PYTEST = .venv/bin/python -m pytest
+IN_PARALLEL = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 # Rendered under another name first, so that an interrupted rendering is not taken for a whole one.
 ORCHARD = [ -d demo/orchard ] || \
 	{ rm -rf demo/rendering && .venv/bin/verger sample demo/rendering > /dev/null && mv demo/rendering demo/orchard; }
@@ -14,14 +18,14 @@ demo: .venv/.spark  ## Set up everything, render the built-in orchard, and run t
 	@$(ORCHARD)
 	@.venv/bin/verger run $(PHOTOS) --to $(OUT)
 
-test: .venv/.dev  ## Set up everything, and run all tests
-	@.venv/bin/python -m pytest
+test: .venv/.dev  ## Set up everything, and run all tests, in WORKERS=2 processes
+	@$(PYTEST) $(IN_PARALLEL)
 
-quick: .venv/.dev  ## Run the tests that need neither Spark nor TensorFlow, in seconds
-	@.venv/bin/python -m pytest -m "not spark and not tensorflow and not slow"
+quick: .venv/.dev  ## Run the tests that need no Spark, no TensorFlow and no server, in seconds
+	@VERGER_HISTORIES=$${VERGER_HISTORIES:-25} $(PYTEST) $(IN_PARALLEL) -m "not server and not spark and not tensorflow and not slow"
 
 slow: .venv/.dev  ## Run the tests that take minutes: a cluster that loses machines, a job as on EMR, the notebook
-	@.venv/bin/python -m pytest -m slow
+	@$(PYTEST) $(IN_PARALLEL) -m slow
 
 # PySpark 3.5 leaves its sockets to the garbage collector and compares versions with distutils; whatever else warns is
 # an error there too.

@@ -1,4 +1,8 @@
-"""Hostile photos at the page's server: `python benchmarks/mutated.py DEST PHOTO... [--count 10000] [--seed 0]`."""
+"""Hostile photos at the page's server: `python benchmarks/mutated.py DEST PHOTO... [--count 10000] [--seed 0]`.
+
+With MALLOC_MMAP_THRESHOLD_=16384 and MALLOC_TRIM_THRESHOLD_=16384 in the environment, what is let go of goes back to
+the system at once: then memory that grows is memory that is kept.
+"""
 
 import argparse
 import sys

@@ -34,9 +34,9 @@ class Server:
     pid: int
     log: Path
 
-    def memory(self) -> float:
-        """Of the server and its workers, in MiB; what they share is counted once."""
-        return sum(_memory(pid) for pid in (self.pid, *(child.pid for child in descendants(self.pid))))
+    def memory(self) -> tuple[float, float]:
+        """Of the server, and of its workers together, in MiB; what processes share is counted once."""
+        return _memory(self.pid), sum(_memory(child.pid) for child in descendants(self.pid))
 
     @property
     def lost_workers(self) -> int:
@@ -69,7 +69,7 @@ class Asked:
 
     statuses: Counter[int | str] = field(default_factory=Counter)
     seconds: list[float] = field(default_factory=list)
-    memory: list[float] = field(default_factory=list)  # of the server while they asked, in MiB, one a second
+    memory: list[tuple[float, float]] = field(default_factory=list)  # as `Server.memory`, one a second
     total_seconds: float = 0.0
 
 
@@ -116,10 +116,9 @@ def say(asked: Asked, server: Server) -> None:
     print(
         f"{answers / asked.total_seconds:.1f} answers/s; median {middle:.3f} s, p95 {slow:.3f} s, worst {slowest:.3f} s"
     )
-    tenths = np.array_split(asked.memory, 10)
-    print(
-        "memory of server and workers, MiB, by tenths:", " ".join(f"{part.max():.0f}" for part in tenths if part.size)
-    )
+    tenths = [part.max(axis=0) for part in np.array_split(asked.memory, 10) if part.size]
+    for who, sizes in zip(("the server", "its workers"), zip(*tenths, strict=True), strict=True):
+        print(f"most memory of {who}, MiB, by tenths:", " ".join(f"{size:.0f}" for size in sizes))
     print(f"workers that ended over a photo: {server.lost_workers}")
 
 

@@ -205,6 +205,7 @@ def keeping(upstream: str) -> Iterator[Keeper]:
 
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # or each answer waits 40 ms for an acknowledgement
 
         def pass_on(self) -> None:
             content = self.rfile.read(int(self.headers.get("Content-Length") or 0))

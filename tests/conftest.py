@@ -1,10 +1,12 @@
 """What tests share: a Spark session that starts only when a test asks for it, and photos made on the spot."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import numpy as np
 import onnx
 import pytest
@@ -22,7 +24,19 @@ from verger.session import spark_context
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+hypothesis.settings.register_profile("verger", deadline=None)  # a machine that is busy fails no test
+hypothesis.settings.load_profile("verger")
 SHARED = Path(os.environ.get("VERGER_SHARED", Path(__file__).parents[2] / "shared"))
+
+
+def pytest_configure() -> None:
+    """Tests interrupt what they start; a shell that starts them in the background would have all of it ignore that."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Only tests that are marked so start servers."""
+    servers.unmarked = "" if item.get_closest_marker("server") else item.nodeid
 
 
 @pytest.fixture(scope="session", autouse=True)

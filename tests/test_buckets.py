@@ -23,6 +23,7 @@ from verger.settings import Limits
 from verger.storage import Folder, Place, open_place
 from verger.vectors import embed_part
 
+pytestmark = pytest.mark.server
 ODD = ["a b.jpg", "é.jpg", "100%.jpg", "a%20b.jpg", "a#b.jpg", "a+b.jpg", "A+b.jpg", "a?b.jpg", "ü/ö ä/=&.jpg"]
 LIMITS = Limits(64_000_000, 64_000_000)
 HELP = "needs {}, which scripts/servers installs"

@@ -18,18 +18,19 @@ from verger.errors import RunFailedError, SettingError
 from verger.photos import list_photos
 from verger.storage import Folder
 
-# Claims DEST at a given time, and holds it until somebody ends it, or for two seconds.
+# Claims DEST when told to, and holds it until told that it is over.
 HOLD = """
-import sys, time
+import sys
 from verger.claim import claimed
 from verger.errors import SettingError
 from verger.storage import Folder
-time.sleep(max(0, float(sys.argv[2]) - time.time()))
+print("ready", flush=True)
+sys.stdin.readline()
 try:
     with claimed(Folder(sys.argv[1])) as check:
         check()
         print("holds", flush=True)
-        time.sleep(float(sys.argv[3]))
+        sys.stdin.read()
         check()
 except SettingError:
     print("refused", flush=True)
@@ -37,9 +38,18 @@ except SettingError:
 ELSEWHERE = Claim(process="another-boot pid:[1] 1 1", pid=1, host="elsewhere")
 
 
-def start(dest: Path, at: float = 0, seconds: float = 60) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-c", HOLD, str(dest), str(at), str(seconds)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+def start(dest: Path, count: int = 1) -> "list[subprocess.Popen[str]]":
+    """So many processes that claim DEST at the same moment."""
+    command = [sys.executable, "-c", HOLD, str(dest)]
+    started = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(count)
+    ]
+    assert [first_line(process) for process in started] == ["ready"] * count
+    for process in started:
+        assert process.stdin
+        process.stdin.write("\n")
+        process.stdin.flush()
+    return started
 
 
 def first_line(process: "subprocess.Popen[str]") -> str:
@@ -58,7 +68,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_second_run_is_refused_and_told_who_works_there_since_when(tmp_path: Path) -> None:
-    with start(tmp_path) as other:
+    with start(tmp_path)[0] as other:
         assert first_line(other) == "holds"
         before = (tmp_path / NAME).read_bytes()
         started = json.loads(before)["started"]
@@ -72,7 +82,7 @@ def test_a_killed_runs_claim_is_taken_over_at_once_and_its_unfinished_files_go(t
     (tmp_path / "vectors").mkdir()
     for name in ("vectors/.verger-part-1.parquet.0a0b.tmp", ".verger-manifest.json.0a0b.tmp", "vectors/my.tmp"):
         (tmp_path / name).touch()
-    with start(tmp_path) as other:
+    with start(tmp_path)[0] as other:
         assert first_line(other) == "holds"
         other.send_signal(signal.SIGKILL)
         time.sleep(0.2)  # nobody has waited for it: it is a zombie, and dead all the same
@@ -85,14 +95,17 @@ def test_a_killed_runs_claim_is_taken_over_at_once_and_its_unfinished_files_go(t
 
 def test_of_runs_that_start_together_one_goes_on(tmp_path: Path) -> None:
     for attempt in range(2):
-        at = time.time() + 2
-        racing = [start(tmp_path / str(attempt), at, 2) for _ in range(4)]
-        said = sorted(process.communicate(timeout=60)[0] for process in racing)
-        assert said == ["holds\n", "refused\n", "refused\n", "refused\n"]
+        racing = start(tmp_path / str(attempt), 4)
+        said = sorted(first_line(process) for process in racing)  # whoever holds DEST does so until all have spoken
+        assert [process.communicate(timeout=60)[0] for process in racing] == [""] * 4
+        assert said == ["holds", "refused", "refused", "refused"]
         assert list((tmp_path / str(attempt)).iterdir()) == []
 
 
-def test_a_claim_from_another_machine_that_is_renewed_is_respected(tmp_path: Path, impatient: None) -> None:
+def test_a_claim_from_another_machine_that_is_renewed_is_respected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claim, "DEAD_SECONDS", 10.0)
     write(tmp_path, ELSEWHERE)
     later = threading.Timer(0.3, write, [tmp_path, replace(ELSEWHERE, beat=1)])
     later.start()

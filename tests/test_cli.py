@@ -75,14 +75,6 @@ def test_backbones_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert "efficientnet_lite0" in verger(capsys, "backbones")[1]
 
 
-def test_sample_writes_the_orchard_and_refuses_to_mix(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    code, out, _ = verger(capsys, "sample", str(tmp_path / "orchard"), "--photos-per-kind", "1")
-    assert code == 0
-    assert len(list((tmp_path / "orchard").rglob("*.jpg"))) >= 10
-    assert str(tmp_path / "orchard") in out.replace("\n", "")
-    assert verger(capsys, "sample", str(tmp_path / "orchard"))[0] == 2
-
-
 def shell(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
     """A command in a process of its own, as a user starts it."""
     command = [sys.executable, "-m", "verger", *arguments]

@@ -32,6 +32,7 @@ from servers import ROOT
 
 from verger.cloud.code import version
 
+pytestmark = pytest.mark.server
 SOURCE, DEST = f"s3://{BUCKET}/photos/orchard", f"s3://{BUCKET}/runs/orchard"
 RUN = ["run", SOURCE, "--to", DEST, "--every", "0.1"]
 SECONDS = 60  # until a test gives up waiting
@@ -77,10 +78,11 @@ def finish(cloud: Cloud, finished: datetime | None = None) -> None:
     cloud.client("s3").put_object(Bucket=BUCKET, Key="runs/orchard/manifest.json", Body=content)
 
 
-def wait_for(keeper: Keeper, action: str) -> None:
-    """Wait until the proxy has seen an action."""
+def wait_for(keeper: Keeper, action: str, running: "subprocess.Popen[str]") -> None:
+    """Wait until the proxy has seen an action of a command."""
     until = time.monotonic() + SECONDS
     while action not in keeper.seen:
+        assert running.poll() is None, running.communicate()
         assert time.monotonic() < until, keeper.seen
         time.sleep(0.01)
 
@@ -120,7 +122,7 @@ def test_killed_at_a_random_moment_the_deadline_is_there_before_the_cluster(
     cloud, keeper = kept
     keeper.wait = 0.05
     running = cloud.start(*RUN, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wait_for(keeper, "POST /")  # it has begun to talk
+    wait_for(keeper, "POST /", running)  # it has begun to talk
     time.sleep(random.uniform(0, 1.5))
     running.send_signal(signal.SIGKILL)
     running.wait(10)
@@ -153,7 +155,7 @@ def test_an_interruption_without_anybody_to_ask_ends_the_cluster(
 ) -> None:
     cloud, keeper = kept
     running = cloud.start(*RUN)
-    wait_for(keeper, "DescribeCluster")
+    wait_for(keeper, "DescribeCluster", running)
     assert len(alive(cloud)) == 1
     running.send_signal(number)
     _, said = running.communicate(timeout=SECONDS)
@@ -167,7 +169,7 @@ def test_whoever_interrupts_a_run_at_a_terminal_is_asked(kept: tuple[Cloud, Keep
     cloud, keeper = kept
     ours, theirs = pty.openpty()
     running = cloud.start(*RUN, stdin=theirs)
-    wait_for(keeper, "DescribeCluster")
+    wait_for(keeper, "DescribeCluster", running)
     running.send_signal(signal.SIGINT)
     time.sleep(0.3)
     os.write(ours, answer.encode())
@@ -186,7 +188,7 @@ def test_a_kill_asks_nobody_even_at_a_terminal(kept: tuple[Cloud, Keeper], numbe
     cloud, keeper = kept
     ours, theirs = pty.openpty()
     running = cloud.start(*RUN, stdin=theirs)
-    wait_for(keeper, "DescribeCluster")
+    wait_for(keeper, "DescribeCluster", running)
     running.send_signal(number)
     _, said = running.communicate(timeout=SECONDS)
     os.close(ours)
@@ -200,7 +202,7 @@ def test_a_kill_asks_nobody_even_at_a_terminal(kept: tuple[Cloud, Keeper], numbe
 def test_an_expired_session_in_mid_run_says_what_runs_and_what_ends_it(kept: tuple[Cloud, Keeper]) -> None:
     cloud, keeper = kept
     running = cloud.start(*RUN)
-    wait_for(keeper, "DescribeCluster")
+    wait_for(keeper, "DescribeCluster", running)
     expired = (400, "ExpiredTokenException", "The security token included in the request is expired")
     keeper.refuse |= dict.fromkeys(("DescribeCluster", "ListClusters", "TerminateJobFlows", "GET /schedules"), expired)
     _, said = running.communicate(timeout=SECONDS)
@@ -215,7 +217,7 @@ def test_an_expired_session_in_mid_run_says_what_runs_and_what_ends_it(kept: tup
 def test_a_network_that_is_away_for_a_while_ends_nothing(kept: tuple[Cloud, Keeper]) -> None:
     cloud, keeper = kept
     running = cloud.start(*RUN)
-    wait_for(keeper, "DescribeCluster")
+    wait_for(keeper, "DescribeCluster", running)
     keeper.deaf = True
     time.sleep(3)
     assert running.poll() is None, running.communicate()

@@ -57,6 +57,7 @@ def cloud(tmp_path: Path) -> Iterator[Cloud]:
         yield cloud
 
 
+@pytest.mark.server
 def test_upload_run_open_status_costs_and_down_need_no_more_than_the_user_policy(cloud: Cloud, tmp_path: Path) -> None:
     key, secret = make_user(cloud.endpoint, "least", as_the_emulator_reads_it(policy_document("UserPolicy")))
     least = {"AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret}
@@ -81,6 +82,7 @@ def test_upload_run_open_status_costs_and_down_need_no_more_than_the_user_policy
     assert cloud.schedules() == []
 
 
+@pytest.mark.server
 def test_a_user_without_the_policy_starts_nothing_and_is_told_what_is_missing(cloud: Cloud, tmp_path: Path) -> None:
     policy = policy_document("UserPolicy")
     policy["Statement"] = [each for each in policy["Statement"] if each["Sid"] != "Deadlines"]

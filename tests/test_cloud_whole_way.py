@@ -20,6 +20,8 @@ from verger.cloud import foundation, stack
 from verger.cloud.code import version
 from verger.cloud.foundation import read_foundation
 
+pytestmark = pytest.mark.server
+
 
 @pytest.fixture
 def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:

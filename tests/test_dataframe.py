@@ -1,5 +1,4 @@
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from clusters import environment, spark_home
 from conftest import mean_colour, write_photo
 
 import verger
@@ -147,7 +147,7 @@ def test_a_pipeline_gives_the_same_on_a_cluster_that_never_saw_its_network(files
     assert loaded.stages[0].extractParamMap() == fitted.stages[0].extractParamMap()
     assert {row.path: row.components.toArray().tolist() for row in loaded.transform(files).collect()} == expected
     code = FRESH.format(photos=bad_photos, model=tmp_path / "model")
-    env = os.environ | {"PYTHONPATH": str(Path(verger.__file__).parents[1]), "PYSPARK_PYTHON": sys.executable}
+    env = environment(spark_home(tmp_path))
     ran = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
     assert json.loads(ran.stdout.splitlines()[-1]) == expected

@@ -39,6 +39,7 @@ def look(lint: Path, what: str, *arguments: str, about: Any = None) -> Any:
     return json.loads(done.stdout)
 
 
+@pytest.mark.server
 def test_cfn_lint_finds_nothing_in_any_region(lint: Path) -> None:
     file = str(ROOT / "verger" / "cloud" / "foundation.yaml")
     done = subprocess.run(
@@ -47,6 +48,7 @@ def test_cfn_lint_finds_nothing_in_any_region(lint: Path) -> None:
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.server
 def test_checkov_finds_nothing_and_each_waiver_has_a_reason(lint: Path, tmp_path: Path) -> None:
     # checkov reads a template's own path as one of its values, and takes 40 characters without `_` for a secret key
     file = shutil.copy(ROOT / "verger" / "cloud" / "foundation.yaml", tmp_path / "the_template.yaml")
@@ -60,11 +62,13 @@ def test_checkov_finds_nothing_and_each_waiver_has_a_reason(lint: Path, tmp_path
     assert all(len(waiver["check_result"]["suppress_comment"]) > 20 for waiver in waivers)
 
 
+@pytest.mark.server
 def test_policies_name_actions_resources_and_conditions_that_exist(lint: Path) -> None:
     about = [statement | {"Keys": keys(statement)} for _, statement in statements() if statement["Effect"] == "Allow"]
     assert look(lint, "policies", about=about) == []
 
 
+@pytest.mark.server
 def test_that_check_can_fail(lint: Path) -> None:
     wrong = [("s3:GetObjects", "*", []), ("s3:GetObject", "*", []), ("s3:GetObject", "arn:x", ["aws:RequestTag/a"])]
     about = [{"Action": [action], "Resource": [on], "Keys": keys} for action, on, keys in wrong]
@@ -72,6 +76,7 @@ def test_that_check_can_fail(lint: Path) -> None:
     assert [line.split(" ", 1)[1][:12] for line in found] == ["does not exi", "on * althoug", "does not kno"]
 
 
+@pytest.mark.server
 def test_everything_that_takes_tags_has_ours(lint: Path) -> None:
     places = look(lint, "taggable", about=sorted({resource["Type"] for resource in RESOURCES.values()}))
     assert len(places) > 10
@@ -80,6 +85,7 @@ def test_everything_that_takes_tags_has_ours(lint: Path) -> None:
             assert {"Key": "verger:project", "Value": "verger"} in render(resource["Properties"].get(place, [])), name
 
 
+@pytest.mark.server
 def test_terraform_deploys_the_same_template_with_the_same_parameters(lint: Path) -> None:
     found = look(lint, "terraform", str(ROOT / "terraform"))
     assert found["formatted"]
@@ -449,6 +455,7 @@ def at(minutes: int) -> str:
     return f"{datetime.now(UTC) + timedelta(minutes=minutes):%Y-%m-%dT%H:%MZ}"
 
 
+@pytest.mark.server
 @pytest.mark.usefixtures("account")
 def test_a_cluster_past_its_deadline_ends_and_so_does_one_without_a_deadline_that_can_be_read() -> None:
     deadlines = {"past": at(-2), "naive": "2020-01-01T00:00", "odd": "soon", "empty": ""}
@@ -467,6 +474,7 @@ def test_a_cluster_past_its_deadline_ends_and_so_does_one_without_a_deadline_tha
     assert all(map(alive, [*going, theirs]))
 
 
+@pytest.mark.server
 @pytest.mark.usefixtures("account")
 def test_at_its_own_deadline_a_run_ends_and_no_other_does() -> None:
     one, other = (start_cluster(OURS | {"verger:run": run, "verger:deadline": at(60)}) for run in ("a", "b"))
@@ -475,6 +483,7 @@ def test_at_its_own_deadline_a_run_ends_and_no_other_does() -> None:
     assert (alive(one), alive(other), alive(theirs)) == (False, True, True)
 
 
+@pytest.mark.server
 @pytest.mark.usefixtures("account")
 def test_a_protected_cluster_ends_too() -> None:
     cluster = start_cluster(OURS, TerminationProtected=True)
@@ -482,6 +491,7 @@ def test_a_protected_cluster_ends_too() -> None:
     assert not alive(cluster)
 
 
+@pytest.mark.server
 @pytest.mark.usefixtures("account")
 def test_one_that_cannot_be_ended_is_told_and_spares_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     stuck, cluster = start_cluster(OURS), start_cluster(OURS)
@@ -499,6 +509,7 @@ def test_one_that_cannot_be_ended_is_told_and_spares_no_other(monkeypatch: pytes
     assert (alive(stuck), alive(cluster)) == (True, False)
 
 
+@pytest.mark.server
 @pytest.mark.usefixtures("account")
 def test_jobs_without_servers_end_too_and_then_their_application_stops(monkeypatch: pytest.MonkeyPatch) -> None:
     import boto3
@@ -529,6 +540,7 @@ def test_jobs_without_servers_end_too_and_then_their_application_stops(monkeypat
     assert states == ["STOPPED", "STARTED"]
 
 
+@pytest.mark.server
 @pytest.mark.usefixtures("account")
 def test_the_weekly_report_adds_up_by_run(monkeypatch: pytest.MonkeyPatch) -> None:
     import boto3

@@ -26,6 +26,7 @@ from verger.cloud.foundation import Clients, Foundation, Wishes, read_foundation
 from verger.cloud.regions import bucket_region, check_bucket_region
 from verger.errors import RunFailedError
 
+pytestmark = pytest.mark.server
 SERVICES = "s3,iam,sts,cloudformation,ec2,lambda,events,scheduler,sns,logs,elasticmapreduce"
 # Types that MiniStack's CloudFormation does not know; the last test of this file checks them in another way.
 UNKNOWN = {"AWS::EC2::SecurityGroupIngress", "AWS::EC2::SecurityGroupEgress", "AWS::Budgets::Budget"}

@@ -43,6 +43,7 @@ def test_files_and_targets_that_it_names_exist() -> None:
         assert f"\n{target}:" in makefile, target
 
 
+@pytest.mark.server
 def test_a_cell_that_fails_is_exit_1_and_what_was_shown_is_kept(tmp_path: Path) -> None:
     for needed in ("ipykernel", "nbclient", "nbconvert", "pyspark"):
         pytest.importorskip(needed)

@@ -1,3 +1,4 @@
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -28,16 +29,18 @@ from verger.resume import Remaining, of_this_network, remaining_photos, settle
 from verger.storage import Folder
 
 
+@cache
 def many(count: int):
     return [photo(f"{i:06}.jpg") for i in range(count)]
 
 
 @given(count=st.integers(0, 30_000), cores=st.integers(1, 200), most=st.integers(1, 5000))
 def test_every_photo_is_in_one_part_and_no_core_is_idle(count: int, cores: int, most: int) -> None:
-    parts = plan_parts(range(count), most, cores, "f") if count == 0 else plan_parts(many(count), most, cores, "f")
+    photos = many(30_000)[:count]
+    parts = plan_parts(photos, most, cores, "f")
     lengths = [len(part.photos) for part in parts]
     assert sum(lengths) == count
-    assert [one for part in parts for one in part.photos] == many(count)
+    assert [one for part in parts for one in part.photos] == photos
     if count:
         assert max(lengths) <= most
         assert lengths == sorted(lengths, reverse=True)
@@ -131,7 +134,8 @@ def test_a_part_that_holds_is_not_touched(dest: Folder) -> None:
     write_part(dest, "a", [("1", None), ("2", None)])
     before = Path(dest.root, vectors_path("a")).stat()
     assert settled(dest, [photo("1"), photo("2")])[1] == {"a"}
-    assert Path(dest.root, vectors_path("a")).stat() == before
+    after = Path(dest.root, vectors_path("a")).stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
 def test_a_photo_in_two_parts_stays_in_the_first(dest: Folder) -> None:

@@ -240,7 +240,7 @@ def test_another_networks_dest_is_refused_and_restart_discards_it(run, network: 
 
 
 def test_awkward_files_are_embedded_or_have_their_cause_and_harm_nobody(spark, tmp_path: Path) -> None:
-    write_sample(tmp_path / "in", photos_per_kind=2, awkward=True)
+    write_sample(tmp_path / "in", photos_per_kind=1, awkward=True)
     settings = Settings(source=str(tmp_path / "in"), dest=str(tmp_path / "out"), max_failed=0.5, components=5)
     manifest = verger.run(settings, spark)
     became = {row["path"].removeprefix("awkward/"): row["error"] for row in rows(tmp_path / "out")}

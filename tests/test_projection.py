@@ -61,7 +61,7 @@ def test_an_entry_that_never_varies_survives_standardising() -> None:
     assert np.isfinite(fit_projection(Statistics.of(vectors), 2, standardise=True).apply(vectors)).all()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(cuts=st.lists(st.integers(1, 59), max_size=5), offset=st.sampled_from([0.0, 1e6]))
 def test_merging_blocks_in_any_cut_gives_the_statistics_of_the_whole(cuts: list[int], offset: float) -> None:
     vectors = blobs(60, 4, offset)

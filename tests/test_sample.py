@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from verger.cli import main
 from verger.errors import SettingError
 from verger.sample import AWKWARD, KINDS, render, write_sample
 
@@ -34,11 +35,20 @@ def test_a_photo_on_disk_is_the_photo_its_seed_kind_and_number_say(orchard):
     assert np.abs(difference).mean() < 4  # JPEG's own loss
 
 
-def test_the_same_seed_gives_the_same_bytes_whatever_else_is_written(orchard, tmp_path):
-    write_sample(tmp_path, photos_per_kind=1)
+def test_the_command_gives_the_same_bytes_for_the_same_seed_whatever_else_is_written(orchard, tmp_path, capsys):
+    again = str(tmp_path / "again")
+    assert exit_code("sample", again, "--photos-per-kind", "1") == 0
+    assert again in capsys.readouterr().out.replace("\n", "")
     for kind in KINDS:
         name = f"{kind}/{kind}_00.jpg"
-        assert (tmp_path / name).read_bytes() == (orchard / name).read_bytes()
+        assert (tmp_path / "again" / name).read_bytes() == (orchard / name).read_bytes()
+    assert exit_code("sample", again) == 2  # it does not mix
+
+
+def exit_code(*arguments):
+    with pytest.raises(SystemExit) as exited:
+        main(arguments)
+    return exited.value.code
 
 
 def test_another_seed_or_number_gives_another_photo():

@@ -3,13 +3,13 @@
 import base64
 import contextlib
 import io
+import os
 import re
+import resource
 import socket
-import subprocess
-import sys
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -17,24 +17,20 @@ from urllib.parse import urlsplit
 import httpx
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from mutations import mutations, whole_files
 from orchard_server import jpeg, plain, running_server
 from orchard_worker import DEADLY, ENDLESS
 from PIL import Image
 
-from verger.cli import main
-from verger.recogniser import Answer, Guess
 from verger.sample import render
-from verger.web.answers import AnswerModel, FailureModel, describe, names_of
-from verger.web.pages import policy
-from verger.web.rate import BURST, MOST_CLIENTS, RateLimit
-from verger.web.refusal import TOLD, RefusalError
+from verger.web.answers import AnswerModel, FailureModel
+from verger.web.rate import BURST
+from verger.web.refusal import TOLD
 from verger.web.server import MOST_CONNECTIONS
-from verger.web.upload import photo_in
 
+pytestmark = pytest.mark.server
 MAX_BYTES = 200_000
+MUTATED = {200, 400, 415, 422}  # what a damaged photo is answered with
 POST = b"POST /recognise HTTP/1.1\r\nHost: x\r\n"
 
 
@@ -61,6 +57,14 @@ def refusal(response: httpx.Response) -> tuple[int, str]:
     assert set(told) == {"error", "message"}
     FailureModel.model_validate(told)
     return response.status_code, told["error"]
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Fails unless a condition holds sooner or later."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def raw(client: httpx.Client, request: bytes) -> bytes:
@@ -146,11 +150,12 @@ def test_a_body_without_end_is_refused_and_then_hung_up_on(server: httpx.Client)
     with socket.create_connection((address.hostname, address.port), timeout=60) as connection:
         connection.sendall(POST + b"Transfer-Encoding: chunked\r\n\r\n")
         with contextlib.suppress(ConnectionError):
-            for sent in range(10_000):  # 20 MB, and 20 s, at the most
-                connection.sendall(b"7d0\r\n" + bytes(2000) + b"\r\n")
-                if not said and sent * 2000 > 3 * MAX_BYTES:
+            for sent in range(500):  # 20 MB, and 20 s, at the most
+                connection.sendall(20 * (b"7d0\r\n" + bytes(2000) + b"\r\n"))
+                if said:
+                    time.sleep(0.04)
+                elif sent * 40_000 > 3 * MAX_BYTES:
                     said = connection.recv(1000)
-                time.sleep(0.002)
             pytest.fail("it listens for ever")
     assert b"413 " in said
 
@@ -179,12 +184,18 @@ def test_slow_and_lying_clients_are_told_so_or_hung_up_on(server: httpx.Client, 
 
 def test_all_uploads_together_take_no_more_memory_than_was_allowed(server: httpx.Client, pear: bytes) -> None:
     address = urlsplit(str(server.base_url))
-    with socket.create_connection((address.hostname, address.port)) as first:
-        first.sendall(POST + b"Content-Length: 199999\r\n\r\n" + bytes(190_000))
-        time.sleep(0.3)
-        assert refusal(server.post("/recognise", content=bytes(190_000))) == (503, "busy")
-    time.sleep(0.3)
-    assert refusal(server.post("/recognise", content=bytes(190_000))) == (415, "not_an_image")
+
+    def second() -> tuple[int, str]:
+        return refusal(server.post("/recognise", content=bytes(190_000)))
+
+    def while_another_is_held() -> tuple[int, str]:
+        with socket.create_connection((address.hostname, address.port)) as first:
+            first.sendall(POST + b"Content-Length: 199999\r\n\r\n" + bytes(190_000))
+            time.sleep(0.1)
+            return second()
+
+    until(lambda: while_another_is_held() == (503, "busy"))
+    until(lambda: second() == (415, "not_an_image"))
 
 
 def test_a_client_that_leaves_takes_nothing_with_it(server: httpx.Client, pear: bytes) -> None:
@@ -203,7 +214,7 @@ def test_a_photo_that_kills_decoders_costs_nobody_else_an_answer(server: httpx.C
 def test_a_photo_without_end_is_given_up_and_overload_is_told_at_once(server: httpx.Client, pear: bytes) -> None:
     with ThreadPoolExecutor(6) as clients:
         endless = clients.submit(server.post, "/recognise", content=plain(ENDLESS))
-        time.sleep(0.5)
+        time.sleep(1)  # a worker has it
         others = [clients.submit(server.post, "/recognise", content=pear) for _ in range(5)]
         answers = [other.result() for other in others]
     assert refusal(endless.result()) == (503, "busy")
@@ -219,15 +230,35 @@ def test_every_request_ends_and_so_many_connections_are_open_at_most(orchard: Pa
             silent.enter_context(socket.create_connection((there.hostname, there.port)))
         assert refusal(httpx.get(f"{address}/healthz")) == (503, "busy")
         silent.close()
-        time.sleep(0.5)
-        assert httpx.get(address).status_code == 200
+        until(lambda: httpx.get(address).status_code == 200)
 
 
-def test_mutated_photos_get_an_answer_or_a_cause(server: httpx.Client) -> None:
-    files = whole_files(render("apple", 3, side=64))
-    for content in mutations(files, 100):
-        status = server.post("/recognise", content=content).status_code
-        assert status in {200, 400, 415, 422}
+def test_mutated_photos_get_an_answer_or_a_cause_and_nothing_of_them_stays(
+    orchard: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What keeps every photo takes twice what is allowed here. benchmarks/mutated.py goes on for longer."""
+    for name in ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"):
+        monkeypatch.setenv(name, "16384")  # what is let go of goes back to the system at once, and what is kept shows
+    photos, others = list(mutations(whole_files(render("apple", 3)), 200)), children(os.getpid())
+    with running_server(orchard, tmp_path / "log", photos_per_minute=0) as address, httpx.Client() as client:
+        [server] = children(os.getpid()) - others
+        [worker] = children(server)
+        held = []
+        for half in (photos[:100], photos[100:]):
+            assert {client.post(f"{address}/recognise", content=photo).status_code for photo in half} <= MUTATED
+            held.append([resident_bytes(pid) for pid in (server, worker)])
+        assert children(server) == {worker}, "it was replaced"
+    leak = sum(map(len, photos[100:])) // 2
+    assert leak > 2_000_000
+    assert max(after - before for before, after in zip(*held, strict=True)) < leak
+
+
+def children(pid: int) -> set[int]:
+    return {int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
+
+
+def resident_bytes(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def test_no_photo_reaches_a_disk_or_the_log(orchard: Path, tmp_path: Path, pear: bytes) -> None:
@@ -251,8 +282,12 @@ def test_no_photo_reaches_a_disk_or_the_log(orchard: Path, tmp_path: Path, pear:
 
 def test_each_client_has_its_own_rate_and_only_a_proxy_is_believed(orchard: Path, tmp_path: Path) -> None:
     def codes(address: str, clients: list[str]) -> list[int]:
-        send = {"url": f"{address}/recognise", "content": b"apple"}
-        return [httpx.post(**send, headers={"x-forwarded-for": client}).status_code for client in clients]
+        with httpx.Client(base_url=address) as connection:
+            sent = [
+                connection.post("/recognise", content=b"apple", headers={"x-forwarded-for": client})
+                for client in clients
+            ]
+        return [response.status_code for response in sent]
 
     many = [f"203.0.113.{i}" for i in range(BURST + 2)]
     with running_server(orchard, tmp_path / "log", photos_per_minute=1) as address:
@@ -265,18 +300,6 @@ def test_each_client_has_its_own_rate_and_only_a_proxy_is_believed(orchard: Path
         assert codes(address, ["203.0.113.99"] * (BURST + 1)) == [415] * BURST + [429]
     with running_server(orchard, tmp_path / "log", photos_per_minute=1, proxy="192.0.2.1") as address:
         assert codes(address, many) == [415] * BURST + [429] * 2
-
-
-def test_a_rate_is_a_burst_and_then_a_rhythm_in_memory_of_a_fixed_size() -> None:
-    rate = RateLimit(per_minute=6)
-    assert [rate.seconds_to_wait("a", 100.0) for _ in range(BURST + 1)] == [0.0] * BURST + [pytest.approx(10)]
-    assert rate.seconds_to_wait("a", 110.0) == 0
-    assert rate.seconds_to_wait("a", 110.0) == pytest.approx(10)
-    assert rate.seconds_to_wait("b", 110.0) == 0
-    assert [rate.seconds_to_wait(f"2001:db8::{i}", 0.0) > 0 for i in range(BURST + 1)] == [False] * BURST + [True]
-    for i in range(2 * MOST_CLIENTS):
-        rate.seconds_to_wait(f"client {i}", 200.0)
-    assert len(rate._due) == MOST_CLIENTS
 
 
 def test_every_response_says_what_browsers_may_do_with_it(server: httpx.Client) -> None:
@@ -294,11 +317,6 @@ def test_every_response_says_what_browsers_may_do_with_it(server: httpx.Client) 
 def test_nothing_is_loaded_from_elsewhere(server: httpx.Client, path: str) -> None:
     text = server.get(path).text.replace("http://www.w3.org/2000/svg", "")  # a name, not an address
     assert re.findall(r"(?:https?:)?//[a-z0-9-]+\.[a-z]", text) == []
-
-
-def test_a_policy_knows_a_page_by_its_own_script_and_style() -> None:
-    digest = "IaAnC39moeTCWTPxOh5aG7tHV1eAcpMMgYkTH5xqquE="  # printf script | openssl dgst -sha256 -binary | base64
-    assert policy("<script>script</script><p>").endswith(f"script-src 'sha256-{digest}'")
 
 
 def test_the_page_weighs_little_and_is_not_sent_twice(server: httpx.Client) -> None:
@@ -329,78 +347,6 @@ def test_the_api_page_names_every_code_and_every_field(server: httpx.Client) -> 
 
 def test_health_counts_workers(server: httpx.Client) -> None:
     assert server.get("/healthz").json() == {"status": "ok", "verger": "0.1.0", "workers": 1, "waiting": 0}
-
-
-@given(st.binary(max_size=200), st.text(max_size=60))
-def test_no_form_breaks_the_reader(body: bytes, boundary: str) -> None:
-    with contextlib.suppress(RefusalError):
-        assert len(photo_in(f"multipart/form-data; boundary={boundary}", body)) <= len(body)
-
-
-def test_a_form_without_a_file_is_told_so() -> None:
-    with pytest.raises(RefusalError, match="bad_request"):
-        photo_in(
-            "multipart/form-data; boundary=x", b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\nb\r\n--x--'
-        )
-    with pytest.raises(RefusalError, match="bad_request"):
-        photo_in("multipart/form-data", b"apple")
-
-
-def test_a_label_that_is_a_parent_has_its_own_name_and_card() -> None:
-    guesses = (Guess("Apple Braeburn 1", ("Apple",), 0.6), Guess("Apple Red 2", ("Apple",), 0.3))
-    told = describe(Answer("Apple", sure=True, known=True, probability=0.9, guesses=guesses, distance=0.5), [b"x"])
-    assert (told.french, told.english) == ("Pomme", "Apple")
-    assert [guess.french for guess in told.guesses] == ["Pomme Braeburn 1", "Pomme, Red 2"]
-    assert told.fruit
-    assert told.fruit.name == "apple"
-    assert told.lookalikes == ["data:image/jpeg;base64,eA=="]
-
-
-@pytest.mark.parametrize(
-    ("label", "parents", "french", "english"),
-    [
-        ("pear", (), "Poire", "Pear"),
-        ("Golden-Delicious", ("Apple",), "Pomme Golden Delicious", "Golden Delicious apple"),
-        ("Variety_7", ("Pear",), "Poire, Variety 7", "Pear, Variety 7"),
-        ("strawberries", (), "Fraise", "Strawberry"),
-        ("A thing", ("Things",), "A thing", "A thing"),
-    ],
-)
-def test_labels_have_names_for_people(label: str, parents: tuple[str, ...], french: str, english: str) -> None:
-    assert names_of(label, parents) == (french, english)
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        (["--host", "0.0.0.0"], "--allow-remote"),
-        (["--host", "::"], "--allow-remote"),
-        (["--port", "70000"], "`port` between 0 and 65535"),
-        (["--workers", "-1"], "`workers` between 1 and 256"),
-        (["--max-bytes", "10"], "`max_bytes` between"),
-    ],
-)
-def test_bad_options_are_refused_before_anything_starts(
-    capsys: pytest.CaptureFixture[str], options: list[str], said: str
-) -> None:
-    with pytest.raises(SystemExit) as exited:
-        main(["serve", "/nowhere", *options])
-    assert exited.value.code == 2
-    assert said in capsys.readouterr().err
-
-
-def test_a_port_that_is_taken_is_said(capsys: pytest.CaptureFixture[str]) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(SystemExit) as exited:
-        main(["serve", "/nowhere", "--port", str(taken.getsockname()[1])])
-    assert exited.value.code == 2
-    assert "Choose another --port" in capsys.readouterr().err
-
-
-def test_without_fastapi_the_command_that_installs_it_is_named() -> None:
-    code = "import sys; sys.modules['fastapi'] = None; from verger.cli import main; main(['serve', 'out'])"
-    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 2
-    assert "pip install 'verger[web]'" in done.stderr
 
 
 def test_what_a_worker_cannot_use_ends_the_server_with_its_own_words(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from verger.forget import forget
 from verger.parts import read_index
 from verger.storage import Place, open_place
 
+pytestmark = pytest.mark.server
 GONE = {f"apple/{i}.jpg" for i in range(3)}
 
 

@@ -67,11 +67,10 @@ def build_wheels(folder: Path, architecture: str = "x86_64", packed_python: str 
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()):
         raise SettingError("an empty folder for the wheels", str(folder), "Choose another one.")
+    target = _target(architecture)  # before anything is built
     own = _build_own_wheel(folder)
-    _pip(
-        "download", "--dest", str(folder), "--constraint", str(ROOT / "constraints.txt"),
-        *_target(architecture), str(own), PIP,
-    )  # fmt: skip
+    download = ["download", "--dest", str(folder), "--constraint", str(ROOT / "constraints.txt")]
+    _pip(*download, *target, str(own), PIP)
     shutil.copyfile(ROOT / "verger" / "__main__.py", folder / MAIN)
     listed = sorted(folder.iterdir())
     sums = "".join(f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.name}\n" for file in listed)
