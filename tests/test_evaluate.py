@@ -92,6 +92,8 @@ def test_held_out_groups_are_judged_without_having_been_seen() -> None:
     assert (of_strangers["photos"], of_strangers["strangers"]["photos"]) == (228, 12)
     assert 0.2 < figures["top1"] < 0.8
     assert figures["folds"]["count"] == 10
+    shuffled = measure(judge_held_out(vectors, paths, Protocol(2, 0, 20)))
+    assert shuffled["top1"] > 0.95  # neighbours on both sides: a figure that means nothing
 
 
 Commands = Callable[..., tuple[int, str, str]]

@@ -67,7 +67,7 @@ def test_a_cell_that_fails_is_exit_1_and_what_was_shown_is_kept(tmp_path: Path) 
 def test_it_runs_from_top_to_bottom_on_the_orchard(tmp_path: Path) -> None:
     for needed in ("ipykernel", "matplotlib", "nbclient", "nbconvert", "tensorflow"):
         pytest.importorskip(needed)
-    write_sample(tmp_path / "orchard", photos_per_kind=2)
+    write_sample(tmp_path / "orchard", photos_per_kind=6)
     command = [
         sys.executable,
         str(ROOT / "notebooks" / "render.py"),
@@ -77,7 +77,7 @@ def test_it_runs_from_top_to_bottom_on_the_orchard(tmp_path: Path) -> None:
     ]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=7200, check=False)
     assert ran.returncode == 0, ran.stdout
-    assert json.loads((tmp_path / "out" / "manifest.json").read_text())["photos"]["reused"] == 24  # the second run
+    assert json.loads((tmp_path / "out" / "manifest.json").read_text())["photos"]["reused"] == 72  # the second run
     page = (tmp_path / "verger.html").read_text(encoding="utf-8")
     assert "24 tâches, 2 processus, 2 machine(s), 2 copie(s)" in page
     assert not re.search(r"<(?:script|link|img)[^>]+(?:src|href)=\"http", page)

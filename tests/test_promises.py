@@ -4,9 +4,11 @@ import ast
 import re
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.specifiers import SpecifierSet
 
 import verger
 
@@ -113,3 +115,11 @@ def test_no_model_is_ever_unpickled_but_by_the_restricted_reader() -> None:
     for module in MODULES:
         if module.name != "torch_file.py":
             assert not re.search(r"\bpickle\b.*load|allow_pickle=True|joblib", module.read_text()), module
+
+
+def test_pins_fit_the_python_that_debian_brings() -> None:
+    """3.11.2, which is older than the one that wrote the pins; only what is installed as pinned can be asked."""
+    pins = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line)
+    for installed in metadata.distributions():
+        if pins.get(installed.name) == installed.version:
+            assert "3.11.2" in SpecifierSet(installed.metadata["Requires-Python"] or ""), installed.name

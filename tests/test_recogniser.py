@@ -187,6 +187,26 @@ def test_the_threshold_allows_for_what_the_projection_has_not_seen() -> None:
     assert (learnt.recogniser.distances(components, projection.residuals(new, components)) > 1).mean() < 0.2
 
 
+def test_a_sample_of_the_photos_tells_nearly_what_all_of_them_do() -> None:
+    """Varieties that each vary in directions of their own: a few photos say too much of how they do."""
+    rng = np.random.default_rng(2)
+    folders = [f"kind{i % 2}/variety{i:02}" for i in range(20) for _ in range(80)]
+    vectors = np.concatenate([
+        0.3 * (i % 2) + 0.5 * rng.normal(size=120)
+        + rng.normal(size=(80, 6)) @ rng.normal(size=(6, 120)) + 0.3 * rng.normal(size=(80, 120))
+        for i in range(20)
+    ]).astype(np.float32)  # fmt: skip
+    statistics = gathered(vectors, folders)
+    projection = fit_projection(statistics, 60)
+    photos = [LabelledPhoto(name, vector) for name, vector in zip(folders, vectors, strict=True)]
+    label_of = labelled(sorted(set(folders)), 2)
+    all_of_them, some = (fit_recogniser(statistics, projection, label_of, photos[::every]) for every in (1, 4))
+    assert all_of_them is not None
+    assert some is not None
+    assert some.recogniser.temperature == pytest.approx(all_of_them.recogniser.temperature, rel=0.5)
+    assert some.recogniser.threshold == pytest.approx(all_of_them.recogniser.threshold, rel=0.1)
+
+
 def test_temperature_undoes_what_made_scores_too_bold() -> None:
     rng = np.random.default_rng(0)
     honest = rng.normal(size=(20_000, 4)) * 2

@@ -14,15 +14,21 @@ pytest.importorskip("typst")
 pytest.importorskip("font_lato")
 pypdf = pytest.importorskip("pypdf")
 
-from facts import MEASURED, PRICE, ROOT, find_numbers, parse  # noqa: E402
+import facts  # noqa: E402
+from costs import DBU_PER_NODE_HOUR, USD_PER_DBU, Way, reckon  # noqa: E402
+from facts import MEASURED, RECOGNISED, ROOT, find_numbers  # noqa: E402
 from slides import SOURCES, build  # noqa: E402
 
 from verger.errors import SettingError  # noqa: E402
 from verger.parts import COMPONENTS, list_column, table_bytes  # noqa: E402
+from verger.pricing.duration import PHOTOS_PER_SECOND_PER_VCPU  # noqa: E402
+from verger.pricing.estimate import Shape, usd_per_hour  # noqa: E402
+from verger.pricing.prices import load_prices  # noqa: E402
 from verger.projection import Statistics, fit_projection  # noqa: E402
 
 CRITIQUE = (ROOT / "docs" / "critique.md").read_text(encoding="utf-8")
 RESULTS = (ROOT / "benchmarks" / "RESULTS.md").read_text(encoding="utf-8")
+RECOGNISER = (ROOT / "benchmarks" / "RECOGNISER.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture
@@ -79,19 +85,55 @@ def test_a_number_changed_in_the_manifest_changes_the_slides(run: Path) -> None:
     assert not re.search(r"47 composantes|1 234", "".join(after))
 
 
+def test_a_number_changed_in_the_benchmarks_changes_the_slides(run: Path, tmp_path, monkeypatch) -> None:
+    assert {"0,79", "81,2"} <= set(re.findall(r"\d+,\d+", "".join(pages(run))))
+    monkeypatch.setattr(facts, "ROOT", tmp_path)
+    (tmp_path / "benchmarks").mkdir()
+    for name, text, old, new in (
+        ("RESULTS.md", RESULTS, "embedding alone | 0.79", "embedding alone | 0.61"),
+        ("RECOGNISER.md", RECOGNISER, "mean 81.2, folds", "mean 71.9, folds"),
+    ):
+        assert old in text
+        (tmp_path / "benchmarks" / name).write_text(text.replace(old, new), encoding="utf-8")
+    after = set(re.findall(r"\d+,\d+", "".join(pages(run))))
+    assert {"0,61", "71,9"} <= after
+    assert not {"0,79", "81,2"} & after
+
+
+@pytest.mark.parametrize(("held_out", "said"), [("folders", "dossiers entiers"), ("neighbours", "trop beau")])
+def test_what_a_run_says_of_its_recogniser_is_on_the_slides_with_how_it_was_judged(
+    run, held_out: str, said: str
+) -> None:
+    assert "Aucun réseau n’est entraîné" in "".join(pages(run))
+    its = {"labels": 49, "photos": 9800, "judged": 1960, "held_out": held_out, "top1": 0.876, "coverage": 0.5}
+    told = json.loads((run / "manifest.json").read_text()) | {"recogniser": its}
+    (run / "manifest.json").write_text(json.dumps(told))
+    text = "".join(pages(run))
+    assert "87,6 % justes sur 1 960 photos, 49 étiquettes" in text
+    assert said in text
+
+
 def test_every_slide_is_one_page(run: Path) -> None:
     """What overflows goes to another page."""
     source = (SOURCES / "verger.typ").read_text(encoding="utf-8")
     assert len(pages(run, photos={"found": 12_345_678})) == source.count("\n#slide[") + 1
 
 
-def test_numbers_of_results_and_prices_are_on_the_slides(run: Path) -> None:
+def test_commands_on_the_slides_exist(run: Path) -> None:
+    from verger.cli import cli
+
+    named = set(re.findall(r"verger (\w+)", (SOURCES / "verger.typ").read_text(encoding="utf-8")))
+    assert {"run", "show", "recognise", "serve", "cloud", "forget"} <= named
+    assert named <= set(cli.commands)
+
+
+def test_numbers_of_the_benchmarks_and_prices_are_on_the_slides(run: Path) -> None:
     text = "".join(pages(run))
-    measured = find_numbers(RESULTS, MEASURED, "RESULTS.md")
-    for name in ("verger_of_limit", "daft_of_limit", "times_spark_pca", "lite0_accuracy"):
+    measured = find_numbers(RESULTS, MEASURED, "RESULTS.md") | find_numbers(RECOGNISER, RECOGNISED, "RECOGNISER.md")
+    for name in ("verger_of_limit", "daft_of_limit", "times_spark_pca", "lite0_accuracy", "varieties", "shops_fine"):
         assert f"{measured[name]:g}".replace(".", ",") in text, name
-    for found in PRICE.finditer(CRITIQUE):
-        assert f"{found['total']} €" in text
+    for way in ways():
+        assert f"{french(way.eur)} €" in text
 
 
 def test_a_number_that_is_not_found_is_named(run: Path) -> None:
@@ -111,8 +153,17 @@ def test_the_numbers_of_results_are_the_ones_meant() -> None:
     assert measured["photos"] == 9800
 
 
-def test_the_critical_review_quotes_results_as_they_are() -> None:
-    measured = find_numbers(RESULTS, MEASURED, "RESULTS.md")
+def test_the_numbers_of_the_recogniser_are_the_ones_meant() -> None:
+    its = find_numbers(RECOGNISER, RECOGNISED, "RECOGNISER.md")
+    assert its["varieties_worst"] < its["varieties"] < its["varieties_best"] <= 100
+    assert its["shops_fine"] < its["shops_coarse"] < 100
+    assert its["varieties"] < its["varieties_right_when_sure"] < 100
+    assert its["shops_false_alarms"] < 50 < its["packages_unknown"]
+    assert 0 < its["shops_calibration_error"] < its["varieties_sure"]
+
+
+def test_the_critical_review_quotes_the_benchmarks_as_they_are() -> None:
+    measured = find_numbers(RESULTS, MEASURED, "RESULTS.md") | find_numbers(RECOGNISER, RECOGNISED, "RECOGNISER.md")
     elsewhere = {"photos", "driver_ten_million_megabytes"}  # written there as 9 800 and 3,2 Go
     on_slides_only = {"reference_of_limit", "start_seconds", "mobilenet_accuracy"}
     for name in measured.keys() - elsewhere - on_slides_only:
@@ -120,44 +171,42 @@ def test_the_critical_review_quotes_results_as_they_are() -> None:
         assert re.search(rf"(?<![\d,]){text}(?![\d,]\d)", CRITIQUE), name
 
 
-def test_the_prices_of_the_critical_review_are_reckoned_right() -> None:
-    usd_per_eur = parse(re.search(r"1 € = ([\d,]+) \$", CRITIQUE)[1], ",")
+def french(number: float, digits: int = 2) -> str:
+    return f"{number:.{digits}f}".replace(".", ",")
+
+
+def ways(photos: int = 1_000_000, rate: float = PHOTOS_PER_SECOND_PER_VCPU) -> list[Way]:
     measured = find_numbers(RESULTS, MEASURED, "RESULTS.md")
-    rate = measured["photos"] / measured["embed_seconds"] / 2 * 0.8 * 0.3
-    assert f"= **{rate:.1f} photos/s par vCPU**".replace(".", ",") in CRITIQUE
-    node = 0.214 + 0.048 + 0.005  # m5.xlarge, EMR's fee, IPv4
-    hourly_usd = {
-        "EMR sur EC2, à la demande": 3 * node,
-        "EMR sur EC2, ouvriers en spot": 3 * node - 2 * 0.214 / 2,
-        "EMR Serverless": 12 * 0.0526 + 48 * 0.00578,
-        "Databricks": 3 * (0.214 + 0.69 * 0.15 + 0.005),
-        "Une grosse machine": 0.856 + 0.005,
-    }
-    rows = [[cell.strip(" *") for cell in line.split("|")[1:-1]] for line in CRITIQUE.splitlines() if PRICE.match(line)]
-    assert [row[0] for row in rows] == list(hourly_usd)
-    for name, _, hourly, speed, *euros in rows:
-        assert parse(hourly, ",") == pytest.approx(hourly_usd[name], abs=0.0005)
-        assert parse(speed, ",") == round((16 if name == "Une grosse machine" else 8) * rate), name
-        computing = parse(hourly, ",") * 1e6 / (3600 * parse(speed, ",")) / usd_per_eur
-        s3 = 0.8 / usd_per_eur
-        assert [parse(cell, ",") for cell in euros] == pytest.approx([computing, s3, computing + s3], abs=0.0051), name
+    return reckon(photos, load_prices(), measured["daft_of_limit"] / measured["verger_of_limit"], rate)
 
 
-def test_the_prices_of_the_critical_review_are_those_of_the_estimates() -> None:
-    file = ROOT / "verger" / "pricing" / "prices.json"
-    if not file.exists():
-        pytest.skip("needs verger/pricing/prices.json, which comes with the commands for AWS")
-    known = json.loads(file.read_text())
-    ireland, node = known["regions"]["eu-west-1"], known["instances"]["m5.xlarge"]
-    for price in (
-        ireland["ec2_usd_per_hour"]["m5.xlarge"],
-        ireland["ec2_usd_per_hour"]["m5.4xlarge"],
-        ireland["serverless"]["vcpu_usd_per_hour"],
-        ireland["serverless"]["gb_usd_per_hour"],
-        node["emr_usd_per_hour"],
-        known["exchange"]["usd_per_eur"],
-    ):
-        assert f"{price:g}".replace(".", ",") in CRITIQUE, price
+def test_the_euros_of_the_critical_review_are_those_of_the_estimates() -> None:
+    few, million, many = ways(10_000), ways(), ways(10_000_000)
+    for one, two, three in zip(few, million, many, strict=True):
+        row = re.search(rf"^\| \*\*{re.escape(two.name)}\*\* \|.*$", CRITIQUE, re.MULTILINE)
+        assert row, two.name
+        cells = [cell.strip(" *") for cell in row[0].split("|")[3:-1]]
+        assert cells == [french(one.eur), french(two.eur), f"{two.minutes:.0f}", french(three.eur)], two.name
+    by_name = {way.where: way for way in million}
+    assert f"**S3 pèse {french(million[0].bucket_eur)} € par million**" in CRITIQUE
+    slow = {way.where: french(way.eur) for way in ways(rate=PHOTOS_PER_SECOND_PER_VCPU / 3)}
+    assert f"coûte {slow['emr']} € sur EMR, {slow['one machine']} € sur la grosse machine" in CRITIQUE
+    known = load_prices()
+    weekend = 60 * usd_per_hour("eu-west-1", known, Shape()) / known.exchange.usd_per_eur
+    millions = weekend / by_name["emr"].eur
+    assert f"week-end de 60 heures coûte {weekend:.0f} €, le prix de {millions:.0f} millions" in CRITIQUE
+    assert f"à {french(by_name['emr'].eur)} € le million" in CRITIQUE
+
+
+def test_what_the_euros_rest_on_is_in_the_critical_review() -> None:
+    known = load_prices()
+    months = ("janvier", "février", "mars", "avril", "mai", "juin", "juillet", "août")
+    months += ("septembre", "octobre", "novembre", "décembre")
+    for day in (known.region("eu-west-1").dated, known.exchange.dated):
+        assert f"**{day.day} {months[day.month - 1]} {day.year}**" in CRITIQUE
+    assert f"1 € = {known.exchange.usd_per_eur} $".replace(".", ",") in CRITIQUE
+    assert f"= **{french(PHOTOS_PER_SECOND_PER_VCPU, 1)} photos/s par vCPU**" in CRITIQUE
+    assert f"{french(DBU_PER_NODE_HOUR)} DBU par m5.xlarge et par heure à {french(USD_PER_DBU)} $" in CRITIQUE
 
 
 def test_files_that_the_critical_review_names_exist() -> None:

@@ -130,8 +130,10 @@ def show(dest: str, *, as_json: bool) -> None:
 @cli.command()
 @click.argument("dest")
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
-@click.option("--precision", type=click.Choice(PRECISIONS), help="Of the network in FILE.onnx.  [default: the run's]")
-@click.option("--photos", metavar="SOURCE", help="Photos to calibrate int8 on.  [default: those of the run]")
+@click.option(
+    "--precision", type=click.Choice(PRECISIONS), help="Of the network in FILE.onnx; by default that of the run."
+)
+@click.option("--photos", metavar="SOURCE", help="Photos to calibrate int8 on; by default those of the run.")
 def export(dest: str, file: Path, precision: str | None, photos: str | None) -> None:
     """Write what a finished run made to one FILE, by its ending.
 

@@ -5,7 +5,7 @@ of the rest are those of all photos less those of the fold.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -32,7 +32,7 @@ class Protocol:
     """What is predicted, what is held out, and with how many components."""
 
     label_level: int
-    hold_out_level: int
+    hold_out_level: int  # 0: single photos, so that neighbours land on both sides, which shows how much that flatters
     components: int
     standardised: bool = False
     source: str = ""  # name of SOURCE
@@ -80,9 +80,13 @@ def judge_held_out(vectors: Vectors, paths: Sequence[str], protocol: Protocol) -
         protocol: what is predicted, and what is held out.
     """
     folders = [folder_of(path) for path in paths]
-    fold_of = divide(sorted(set(folders)), protocol)
-    folds = np.array([fold_of[name] for name in folders])
-    labels = sorted({label_path(name, protocol.label_level, protocol.source) for name in fold_of})
+    if protocol.hold_out_level:
+        units, divided = folders, protocol
+    else:  # as if every photo had a folder of its own
+        units, divided = list(paths), replace(protocol, label_level=protocol.label_level + 1, hold_out_level=1)
+    fold_of = divide(sorted(set(units)), divided)
+    folds = np.array([fold_of[unit] for unit in units])
+    labels = sorted({label_path(name, protocol.label_level, protocol.source) for name in set(folders)})
     number = {label: i for i, label in enumerate(labels)}
     truth = np.array([number[label_path(name, protocol.label_level, protocol.source)] for name in folders])
     probabilities = np.zeros((len(paths), len(labels)))

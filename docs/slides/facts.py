@@ -1,7 +1,7 @@
 """The numbers and pictures of the slides, from where they were measured. A number that is not found is an error.
 
-Three sources: a run (its manifest, projection, components and photos), `benchmarks/RESULTS.md`, and the table of prices
-in `docs/critique.md`. No measurement is typed into the slides.
+Three sources: a run (its manifest, projection, components and photos), the measurements in `benchmarks`, and the
+package's own estimates (`costs.py`). No measurement and no price is typed into the slides.
 """
 
 import re
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from costs import REGION, reckon
 
 from verger.backbone import load_backbone
 from verger.calibration import INT8_NETWORK
@@ -20,6 +21,8 @@ from verger.errors import PhotoError, SettingError
 from verger.image import thumbnail
 from verger.manifest import read_manifest
 from verger.parts import components_path, part_names, vector_matrix
+from verger.pricing.duration import PHOTOS_PER_SECOND_PER_VCPU
+from verger.pricing.prices import load_prices
 from verger.projection import Projection
 from verger.settings import Settings
 from verger.storage import Place, open_place
@@ -50,13 +53,21 @@ MEASURED = {
     "mobilenet_accuracy": r"\| mobilenet_v2 \|(?:.*\n)*?\| +\| 224 \| float32 \|[^%]*?([\d.]+) % \|",
     "list_ten_million_seconds": r"\| 10,000,000 \| ([\d.]+) \|",
     "driver_ten_million_megabytes": r"\| 10,000,000 \|.*\| ([\d,]+) \|",
+    "answers_per_second": r"\| the server, 20 clients \| ([\d.]+)",
 }
-# A row of docs/critique.md's table: name, machines, dollars an hour, photos a second, euros to compute, of S3, in all.
-PRICE = re.compile(r"^\| \*\*(?P<name>[^*]+)\*\* \|(?:[^|]*\|){5} \*\*(?P<total>[\d,]+)\*\* \|$", re.MULTILINE)
-ASSUMED = {
-    "photos_per_second_per_vcpu": r"= \*\*([\d,]+) photos/s par vCPU\*\*",
-    "usd_per_eur": r"1 € = ([\d,]+) \$",
-    "s3_usd_per_million": r"\*\*([\d,]+) \$\*\* de requêtes S3",
+# The same in benchmarks/RECOGNISER.md. Of the shops, what Verger does, on the photos kept for reporting.
+_SHOPS = r"what Verger does\*\*\) \| [\d.]+ / \*\*"
+RECOGNISED = {
+    "shops_coarse": _SHOPS + r"([\d.]+)",
+    "shops_fine": _SHOPS + r"[\d.]+\*\* \| [\d.]+ / \*\*([\d.]+)",
+    "shops_calibration_error": _SHOPS + r".*\| ([\d.]+) \|\n",
+    "shops_false_alarms": r"\| fit whole, ask whole, mirrored and middle \| ([\d.]+) \|",
+    "packages_unknown": r"\| fit whole, ask whole, mirrored and middle \| [\d.]+ \| [\d.]+ \| ([\d.]+) \|",
+    "varieties": r"On all [\d,]+ photos(?:.|\n)*?mean ([\d.]+), folds from",
+    "varieties_worst": r"On all [\d,]+ photos(?:.|\n)*?folds from ([\d.]+) to",
+    "varieties_best": r"On all [\d,]+ photos(?:.|\n)*?folds from [\d.]+ to ([\d.]+)",
+    "varieties_sure": r"On all [\d,]+ photos(?:.|\n)*?([\d.]+) % sure and",
+    "varieties_right_when_sure": r"On all [\d,]+ photos(?:.|\n)*?% sure and ([\d.]+) %",
 }
 
 
@@ -72,19 +83,21 @@ def gather(run: str, folder: Path) -> dict[str, Any]:
     """
     dest = open_place(run)
     manifest = read_manifest(dest)
-    critique = (ROOT / "docs" / "critique.md").read_text(encoding="utf-8")
     results = (ROOT / "benchmarks" / "RESULTS.md").read_text(encoding="utf-8")
+    recognised = (ROOT / "benchmarks" / "RECOGNISER.md").read_text(encoding="utf-8")
+    measured = find_numbers(results, MEASURED, "benchmarks/RESULTS.md")
     return {
         "run": of_run(manifest, dest),
-        "bench": find_numbers(results, MEASURED, "benchmarks/RESULTS.md"),
+        "bench": measured,
+        "recogniser": find_numbers(recognised, RECOGNISED, "benchmarks/RECOGNISER.md"),
         "network": of_network(manifest, dest),
-        "cost": {"ways": prices(critique), **find_numbers(critique, ASSUMED, "docs/critique.md", ",")},
+        "cost": costs(measured["daft_of_limit"] / measured["verger_of_limit"]),
         "map": draw_map(dest, open_place(manifest["source"]), folder),
     }
 
 
-def find_numbers(text: str, patterns: Mapping[str, str], page: str, decimal: str = ".") -> dict[str, float]:
-    """What each pattern finds in a page, as numbers; `decimal` is the page's decimal mark.
+def find_numbers(text: str, patterns: Mapping[str, str], page: str) -> dict[str, float]:
+    """What each pattern finds in a page, as numbers.
 
     Raises:
         SettingError: a pattern finds nothing.
@@ -98,29 +111,21 @@ def find_numbers(text: str, patterns: Mapping[str, str], page: str, decimal: str
                 f"nothing that fits {pattern}",
                 "Give the page its sentence back, or change the pattern in docs/slides/facts.py.",
             )
-        numbers[name] = parse(found[1], decimal)
+        numbers[name] = float(found[1].replace(",", ""))
     return numbers
 
 
-def parse(text: str, decimal: str) -> float:
-    """A number as an English page (decimal ".") or a French one (decimal ",") writes it.
-
-    >>> parse("9,800", "."), parse("0,801", ",")
-    (9800.0, 0.801)
-    """
-    return float(text.replace(",", "." if decimal == "," else ""))
-
-
-def prices(critique: str) -> list[dict[str, Any]]:
-    """Euros per million photos, by way of running, as docs/critique.md reckons them.
-
-    Raises:
-        SettingError: there is no such table.
-    """
-    ways = [{"name": found["name"], "eur": parse(found["total"], ",")} for found in PRICE.finditer(critique)]
-    if not ways:
-        raise SettingError("a table of euros per million in docs/critique.md", "none", "Give the page its table back.")
-    return ways
+def costs(daft_share: float) -> dict[str, Any]:
+    """Euros for a million photos in every way of running, with what they rest on."""
+    prices = load_prices()
+    ways = reckon(1_000_000, prices, daft_share)
+    return {
+        "ways": [{"name": way.name, "eur": way.eur} for way in ways],
+        "bucket_eur": ways[0].bucket_eur,
+        "photos_per_second_per_vcpu": PHOTOS_PER_SECOND_PER_VCPU,
+        "usd_per_eur": prices.exchange.usd_per_eur,
+        "dated": str(prices.region(REGION).dated),
+    }
 
 
 def of_run(manifest: Mapping[str, Any], dest: Place) -> dict[str, Any]:
@@ -131,7 +136,7 @@ def of_run(manifest: Mapping[str, Any], dest: Place) -> dict[str, Any]:
         facts |= {key: projection[key] for key in ("components", "explained_variance")}
         facts |= {key: manifest["backbone"][key] for key in ("name", "vector_length", "image_size")}
         facts |= {"spark": manifest["spark"]["version"], "finished": manifest["finished"][:10]}
-        facts |= {"seconds": manifest["seconds"]["total"]}
+        facts |= {"seconds": manifest["seconds"]["total"], "recogniser": manifest.get("recogniser")}
     except KeyError as error:
         raise SettingError(f"the number `{error.args[0]}` in manifest.json", "none", "Run again.") from error
     fitted = Projection.from_bytes(dest.read(PROJECTION))

@@ -16,6 +16,7 @@ from facts import gather
 from verger.errors import VergerError
 
 SOURCES = Path(__file__).parent
+PAGE = SOURCES.parent / "pictures" / "page.jpg"
 
 
 def build(run: str, pdf: Path) -> None:
@@ -30,6 +31,7 @@ def build(run: str, pdf: Path) -> None:
     folder.mkdir(parents=True)
     for source in SOURCES.glob("*.typ"):
         shutil.copy(source, folder)
+    shutil.copy(PAGE, folder)
     numbers = gather(run, folder)
     (folder / "numbers.json").write_text(json.dumps(numbers, indent=1, ensure_ascii=False), encoding="utf-8")
     fonts = [font_lato.font_directory]
