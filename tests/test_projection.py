@@ -1,3 +1,5 @@
+import pickle
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -102,3 +104,13 @@ def test_more_components_than_vectors_are_refused() -> None:
 def test_a_share_of_no_variance_is_refused(vectors: np.ndarray) -> None:
     with pytest.raises(RunFailedError, match=r"without any variance.*--components 1"):
         fit_projection(Statistics.of(vectors), 0.9)
+
+
+def test_statistics_travel_as_they_are() -> None:
+    vectors = np.random.default_rng(0).normal(size=(30, 7)) + 5
+    sent = Statistics.of(vectors, ["a", "b", "a"] * 10)
+    came = pickle.loads(pickle.dumps(sent))
+    np.testing.assert_array_equal(came.scatter, sent.scatter)
+    np.testing.assert_array_equal(came.mean, sent.mean)
+    assert (came.count, came.folders["b"].count) == (30, 10)
+    np.testing.assert_allclose(came.folders["a"].sum, vectors[[i for i in range(30) if i % 3 != 1]].sum(axis=0))

@@ -9,6 +9,7 @@ import io
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +57,11 @@ class Statistics:
         block -= mean
         return cls(len(block), mean, block.T @ block, sums)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As it travels between processes: half of the scatter, which is symmetric."""
+        rows = [self.scatter[i, i:] for i in range(len(self.scatter))]
+        return _unpacked, (self.count, self.mean, np.concatenate(rows), self.folders)
+
     def merge(self, other: "Statistics") -> "Statistics":
         """The statistics of both sets of vectors together."""
         count = self.count + other.count
@@ -78,13 +84,27 @@ class Statistics:
         return Statistics(count, mean, self.scatter - other.scatter - between, folders)
 
 
+def _unpacked(
+    count: int, mean: NDArray[np.float64], triangle: NDArray[np.float64], folders: Folders | None
+) -> Statistics:
+    scatter = np.empty((len(mean), len(mean)))
+    start = 0
+    for i in range(len(mean)):
+        row = triangle[start : start + len(mean) - i]
+        scatter[i, i:] = scatter[i:, i] = row
+        start += len(row)
+    return Statistics(count, mean, scatter, folders)
+
+
 def _sum_folders(block: NDArray[np.float64], folders: Sequence[str]) -> Folders:
     names, index = np.unique(np.asarray(folders, dtype=object), return_inverse=True)
     if not len(names):
         return {}
-    order = np.argsort(index, kind="stable")
+    if (np.diff(index) < 0).any():  # paths come in order, part by part
+        order = np.argsort(index, kind="stable")
+        block = block[order]
     counts = np.bincount(index)
-    sums = np.add.reduceat(block[order], np.cumsum(counts) - counts)
+    sums = np.add.reduceat(block, np.cumsum(counts) - counts)
     return {name: FolderSum(int(count), its) for name, count, its in zip(names, counts, sums, strict=True)}
 
 

@@ -34,6 +34,8 @@ LOCAL = {
     "spark.ui.enabled": "false",
     # Photos and vectors never enter the JVM, so it needs little memory and no optimising compiler.
     "spark.driver.memory": "1g",
+    # Sums over all photos come back as they are, instead of by way of a block store: 0.2 s for 13 MB, which took 0.4.
+    "spark.task.maxDirectResultSize": "64m",
     JAVA_OPTIONS: "-XX:+UseSerialGC -XX:TieredStopAtLevel=1",
 }
 ALWAYS = {
