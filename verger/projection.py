@@ -88,11 +88,9 @@ def _unpacked(
     count: int, mean: NDArray[np.float64], triangle: NDArray[np.float64], folders: Folders | None
 ) -> Statistics:
     scatter = np.empty((len(mean), len(mean)))
-    start = 0
-    for i in range(len(mean)):
-        row = triangle[start : start + len(mean) - i]
+    starts = np.cumsum(np.arange(len(mean), 0, -1))[:-1]
+    for i, row in enumerate(np.split(triangle, starts)):
         scatter[i, i:] = scatter[i:, i] = row
-        start += len(row)
     return Statistics(count, mean, scatter, folders)
 
 

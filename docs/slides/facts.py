@@ -56,13 +56,13 @@ MEASURED = {
     "answers_per_second": r"\| the server, 20 clients \| ([\d.]+)",
 }
 # The same in benchmarks/RECOGNISER.md. Of the shops, what Verger does, on the photos kept for reporting.
-_SHOPS = r"what Verger does\*\*\) \| [\d.]+ / \*\*"
+_SHOPS = r"what Verger does\)\*\* \| [\d.]+ / \*\*"
 RECOGNISED = {
     "shops_coarse": _SHOPS + r"([\d.]+)",
     "shops_fine": _SHOPS + r"[\d.]+\*\* \| [\d.]+ / \*\*([\d.]+)",
     "shops_calibration_error": _SHOPS + r".*\| ([\d.]+) \|\n",
-    "shops_false_alarms": r"\| fit whole, ask whole, mirrored and middle \| ([\d.]+) \|",
-    "packages_unknown": r"\| fit whole, ask whole, mirrored and middle \| [\d.]+ \| [\d.]+ \| ([\d.]+) \|",
+    "shops_false_alarms": r"\(\*\*what Verger does\*\*\) \| ([\d.]+) \|",
+    "packages_unknown": r"\(\*\*what Verger does\*\*\) \| [\d.]+ \| [\d.]+ \| ([\d.]+) \|",
     "varieties": r"On all [\d,]+ photos(?:.|\n)*?mean ([\d.]+), folds from",
     "varieties_worst": r"On all [\d,]+ photos(?:.|\n)*?folds from ([\d.]+) to",
     "varieties_best": r"On all [\d,]+ photos(?:.|\n)*?folds from [\d.]+ to ([\d.]+)",
