@@ -133,6 +133,8 @@ def test_a_run_that_was_taken_for_dead_does_not_commit(tmp_path: Path, impatient
     with claimed(Folder(str(tmp_path))) as check:
         check()
         write(tmp_path, ELSEWHERE)
+        time.sleep(0.2)
+        write(tmp_path, ELSEWHERE)  # once more: a beat may have been between its look and its writing
         time.sleep(0.2)  # several beats, none of which takes DEST back
         with pytest.raises(RunFailedError, match="process 1 on elsewhere"):
             check()

@@ -143,6 +143,7 @@ def test_the_page_gets_its_data_and_small_photos(get: Get, photos: Path) -> None
     assert [get(f"/photos/{row}.jpg").status_code for row in (11, 12, -1)] == [404, 404, 404]
 
 
+@pytest.mark.server
 def test_nobody_else_is_asked_or_answered(get: Get) -> None:
     policy = get("/").headers["content-security-policy"]
     assert "http" not in policy
@@ -184,6 +185,7 @@ def explored(dest: Path | str, *paths: Path) -> Iterator[tuple[str, list[str], s
             process.kill()
 
 
+@pytest.mark.server
 def test_the_command_serves_until_ctrl_c(dest: Path, tmp_path: Path) -> None:
     with explored(dest, package(tmp_path / "site", WANTED)) as (address, said, process):
         assert httpx.get(address).text == "hello"
@@ -195,6 +197,7 @@ def test_the_command_serves_until_ctrl_c(dest: Path, tmp_path: Path) -> None:
     assert "No pictures" not in "".join(said)
 
 
+@pytest.mark.server
 def test_without_the_photos_there_are_no_pictures_and_it_says_so(dest: Path, photos: Path, tmp_path: Path) -> None:
     photos.rename(tmp_path / "moved")
     with explored(dest, package(tmp_path / "site", WANTED)) as (address, said, _):
@@ -214,6 +217,7 @@ def test_without_the_page_the_command_says_how_to_get_it(
     assert f"pip install --no-deps embedding-atlas=={WANTED}" in said
 
 
+@pytest.mark.server
 def test_a_run_in_a_bucket_is_explored(
     dest: Path, photos: Path, tmp_path: Path, ministack: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -242,6 +246,7 @@ def browser() -> Iterator[Any]:
     driver.quit()
 
 
+@pytest.mark.server
 def test_the_real_page_shows_map_and_photos_and_asks_nobody_else(dest: Path, browser: Any) -> None:
     try:
         server.atlas_page()

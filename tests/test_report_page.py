@@ -17,6 +17,7 @@ from verger.report_map import Map
 from verger.sample import render
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium: pip install 'verger[dev]'")
+pytestmark = pytest.mark.server
 KINDS = ("apple", "pear", "strawberry")
 EACH = 20
 ENTER, ESCAPE = "\ue007", "\ue00c"
