@@ -24,6 +24,7 @@ from PIL import Image
 
 from verger.sample import render
 from verger.web.answers import AnswerModel, FailureModel
+from verger.web.pool import GIVE_BACK
 from verger.web.rate import BURST
 from verger.web.refusal import TOLD
 from verger.web.server import MOST_CONNECTIONS
@@ -251,6 +252,16 @@ def test_mutated_photos_get_an_answer_or_a_cause_and_nothing_of_them_stays(
     leak = sum(map(len, photos[100:])) // 2
     assert leak > 2_000_000
     assert max(after - before for before, after in zip(*held, strict=True)) < leak
+
+
+def test_workers_are_told_to_give_back_what_a_photo_took(orchard: Path, tmp_path: Path) -> None:
+    """benchmarks/mutated.py shows what comes of it, in minutes."""
+    others = children(os.getpid())
+    with running_server(orchard, tmp_path / "log"):
+        [server] = children(os.getpid()) - others
+        [worker] = children(server)
+        told = Path(f"/proc/{worker}/environ").read_bytes().split(b"\0")
+    assert {f"{name}={value}".encode() for name, value in GIVE_BACK.items()} <= set(told)
 
 
 def children(pid: int) -> set[int]:
