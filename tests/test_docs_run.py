@@ -19,7 +19,7 @@ from documents import DOCUMENTS, ROOT, Document
 from verger.sample import write_sample
 from verger.storage import open_place
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.server]  # MiniStack, for one of them
 
 
 def script(document: Document, *kinds: str) -> str:
