@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 hypothesis.settings.register_profile("verger", deadline=None)  # a machine that is busy fails no test
 hypothesis.settings.load_profile("verger")
 SHARED = Path(os.environ.get("VERGER_SHARED", Path(__file__).parents[2] / "shared"))
+
+
+Commands = Callable[..., tuple[int, str, str]]
 
 
 def pytest_configure() -> None:
@@ -153,3 +156,17 @@ def ministack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         for bucket in ("photos", "results", "private"):
             servers.aws(endpoint, "s3", "PUT", f"/{bucket}")
         yield endpoint
+
+
+@pytest.fixture
+def verger(capsys: pytest.CaptureFixture[str]) -> Commands:
+    """The command line, in this process: its words → exit code, output, errors."""
+    from verger.cli import main
+
+    def command(*arguments: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as exited:
+            main(arguments)
+        streams = capsys.readouterr()
+        return int(str(exited.value.code)), streams.out, streams.err
+
+    return command

@@ -1,13 +1,11 @@
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import pytest
-from conftest import write_photo
+from conftest import Commands, write_photo
 
-from verger.cli import main
 from verger.errors import SettingError
 from verger.evaluation import STRANGER, Judged, calibration_error, confusion, confusions, measure, worst_mistakes
 from verger.evaluation_page import render_evaluation
@@ -94,20 +92,6 @@ def test_held_out_groups_are_judged_without_having_been_seen() -> None:
     assert figures["folds"]["count"] == 10
     shuffled = measure(judge_held_out(vectors, paths, Protocol(2, 0, 20)))
     assert shuffled["top1"] > 0.95  # neighbours on both sides: a figure that means nothing
-
-
-Commands = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def verger(capsys: pytest.CaptureFixture[str]) -> Commands:
-    def command(*arguments: str) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as exited:
-            main(arguments)
-        streams = capsys.readouterr()
-        return int(str(exited.value.code)), streams.out, streams.err
-
-    return command
 
 
 @pytest.fixture

@@ -1,28 +1,15 @@
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import pytest
+from conftest import Commands
 
-from verger.cli import main
 from verger.image import decode
 from verger.sample import write_sample
 
-Commands = Callable[..., tuple[int, str, str]]
 SIDE = 64
-
-
-@pytest.fixture
-def verger(capsys: pytest.CaptureFixture[str]) -> Commands:
-    def command(*arguments: str) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as exited:
-            main(arguments)
-        streams = capsys.readouterr()
-        return int(str(exited.value.code)), streams.out, streams.err
-
-    return command
 
 
 def ask(file: Path, photo: Path) -> tuple[dict[str, float], float]:
